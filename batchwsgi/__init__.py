@@ -1,0 +1,18 @@
+"""A batch endpoint for any WSGI application.
+
+`BatchMiddleware` wraps an application and gives it one more URL. A client posts many requests to
+it as one JSON document; each is sent to the wrapped application as a whole WSGI request of its
+own, and all replies come back as one JSON document.
+
+To follow one request to its reply, read `middleware` first; it calls, in this order,
+`dialects.native` (bytes to `model.Batch`, checked by `rules`), `schedule` and `executors` (which
+member goes next, and when), `wsgi` (the call) and `dialects.native` again (the reply).
+"""
+
+from batchwsgi.middleware import BatchMiddleware
+from batchwsgi.model import Request, Response
+from batchwsgi.options import Limits
+from batchwsgi.wsgi import subrequest
+
+__all__ = ["BatchMiddleware", "Limits", "Request", "Response", "subrequest"]
+__version__ = "0.1.0"

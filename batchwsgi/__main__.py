@@ -1,0 +1,90 @@
+"""`python -m batchwsgi`: a development server with the endpoint, for the demo or one's own app."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import re
+import socket
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from werkzeug.serving import make_server
+from werkzeug.utils import ImportStringError, import_string
+
+from batchwsgi import demo
+from batchwsgi.middleware import BatchMiddleware
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+HOST = "127.0.0.1"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Serve until interrupted. Raises `SystemExit` with one line for what cannot be served."""
+    options = _parser().parse_args(arguments)
+    try:
+        app = _application(options.app) if options.app else demo.app
+        endpoint = BatchMiddleware(app, options.path)
+        listener = socket.create_server((HOST, options.port))
+    except (ImportError, ValueError) as error:
+        raise SystemExit(f"batchwsgi: {error}") from None
+    except (OSError, OverflowError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise SystemExit(
+            f"batchwsgi: cannot listen on {HOST}:{options.port}: {reason}; choose another --port"
+        ) from None
+    with listener:
+        port = listener.getsockname()[1]
+        print(_greeting(options.app, options.path, port), flush=True)
+        logging.basicConfig(level=logging.INFO, format="%(message)s")
+        server = make_server(HOST, port, endpoint, threaded=True, fd=listener.fileno())
+        server.serve_forever()  # until interrupted; it then closes what it serves
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m batchwsgi",
+        description="Serve a WSGI application with a batch endpoint, for development.",
+    )
+    parser.add_argument("app", nargs="?", help="module:attribute; a demo if it is left out")
+    parser.add_argument("--path", default="/batch", help="the endpoint's path (%(default)s)")
+    parser.add_argument("--port", type=int, default=8000, help="on 127.0.0.1 (%(default)s)")
+    return parser
+
+
+def _application(name: str) -> WSGIApplication:
+    """The application of that name. Raises `ValueError` or `ImportError`, each with one line."""
+    if not re.fullmatch(r"\w+(\.\w+)*:\w+(\.\w+)*", name):
+        raise ValueError(f"{name!r} does not name an application as module:attribute")
+    try:
+        app: WSGIApplication = import_string(name)
+    except ImportStringError as error:
+        raise ImportError(f"{name} cannot be imported: {error.exception}") from None
+    if not callable(app):
+        raise ValueError(f"{name} is {type(app).__name__}, not a WSGI application")
+    return app
+
+
+def _greeting(name: str | None, path: str, port: int) -> str:
+    """What is served where, and a command to try it with, for a POSIX shell."""
+    url = f"http://{HOST}:{port}"
+    lines = [f"Serving {name or 'the demo'} on {url}, its batch endpoint on {url}{path}"]
+    batch, login = '{"requests": [{"uri": "/"}]}', ""
+    if name is None:
+        lines += [f"  {route:30} {what}" for route, what in demo.ROUTES.items()]
+        batch, login = demo.BATCH, f"-H 'Authorization: Bearer {demo.TOKEN}' "
+    lines += [
+        "Try a batch:",
+        "",
+        f"curl {url}{quote(path)} -H 'Content-Type: application/json' {login}-d '{batch}'",
+        "",
+        "For development only; Ctrl-C stops it.",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

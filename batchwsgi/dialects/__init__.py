@@ -1,0 +1,60 @@
+"""Dialects: how a batch and its replies are written on the wire.
+
+A dialect turns the bytes of a request into a `Batch`, each finished member into its entry, and the
+entries into the bytes of a reply. It knows media types, names and encodings, and nothing of WSGI,
+schedules or threads; and no dialect knows another. What they share lies beside them: `strict_json`,
+`media`, `embedding`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from batchwsgi.model import Batch, Member, UnsupportedMediaType
+from batchwsgi.rules import Rules
+
+from .media import media_type
+
+
+class Dialect(Protocol):
+    """One format of batches."""
+
+    media_type: str
+    """The essence of the `Content-Type` that it reads (RFC 9110 §8.3.1)."""
+    reply_type: str
+    """The `Content-Type` of its reply."""
+
+    def decode(self, body: bytes, rules: Rules, authenticated: bool) -> Batch:
+        """The batch in `body`, checked whole. Raises `BatchError`, and nothing else.
+
+        `authenticated` tells that the server has checked the outer request's credentials.
+        """
+        ...
+
+    def entry(self, member: Member) -> bytes:
+        """The part of the reply that tells of `member`, which has its response."""
+        ...
+
+    def encode(self, entries: Iterable[bytes]) -> bytes:
+        """The whole reply; `entries` are in the order of the requests."""
+        ...
+
+
+def choose(dialects: Iterable[Dialect], content_type: str, content_encoding: str) -> Dialect:
+    """The dialect that reads this type. Raises `UnsupportedMediaType` if there is none.
+
+    The type is compared after parsing, and exactly: `text/plain` would let a foreign web page send
+    a batch with the user's cookies, as a request that needs no CORS preflight.
+    """
+    if content_encoding:
+        raise UnsupportedMediaType(f"A batch has no Content-Encoding, not {content_encoding!a}.")
+    kind = media_type(content_type)
+    names = []
+    for dialect in dialects:
+        if kind.essence == dialect.media_type and kind.charset in (None, "utf-8"):
+            return dialect
+        names.append(dialect.media_type)
+    raise UnsupportedMediaType(
+        f"The Content-Type is {content_type!a}; a batch is {' or '.join(names)} in utf-8."
+    )

@@ -1,0 +1,54 @@
+"""How a response body stands in a JSON document: spliced, as text, or as base64.
+
+A JSON body is never decoded and encoded again: its bytes are checked, and are then part of the
+reply. That keeps integers of any length and costs a quarter. The check is what stands between a
+body of `1},{"status_code": …` and a forged reply, so it knows the whole grammar of RFC 8259.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from json import JSONDecoder
+from json.encoder import encode_basestring
+from typing import NoReturn
+
+from .media import media_type
+
+
+def quoted(text: str) -> str:
+    """`text` as a JSON string (RFC 8259 §7); everything outside ASCII stays as it is."""
+    return encode_basestring(text)
+
+
+def embedded(body: bytes, content_type: str) -> tuple[bytes, str | None]:
+    """`body` as a JSON value, and how it is encoded: None for JSON and empty, `text`, `base64`."""
+    if not body:
+        return b"null", None
+    kind = media_type(content_type)
+    if kind.is_json and is_json(body):
+        return body, None
+    if kind.is_json or kind.is_text:
+        try:
+            return quoted(body.decode(kind.codec or "utf-8")).encode(), "text"
+        except UnicodeError:  # it does not decode, or to lone surrogates
+            pass
+    return b'"%b"' % b64encode(body), "base64"
+
+
+def is_json(body: bytes) -> bool:
+    """Whether `body` is one JSON value in UTF-8, by the grammar of RFC 8259.
+
+    Nothing is computed of it: an integer of any length passes, and no number is converted.
+    """
+    try:
+        _GRAMMAR.decode(body.decode())
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(constant)
+
+
+_GRAMMAR = JSONDecoder(parse_int=str, parse_float=str, parse_constant=_refuse)

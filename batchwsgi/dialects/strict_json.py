@@ -1,0 +1,95 @@
+"""JSON as RFC 8259 has it, and no more: what a client sends is read with limits.
+
+`loads` never recurses deeper than `Limits.max_depth`, and works in linear time.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from math import isinf
+from typing import Any, NoReturn
+
+from batchwsgi.options import Limits
+
+_FOLDED = bytes.maketrans(b"{}", b"[]")
+_NOT_STRUCTURE = bytes(set(range(256)) - set(b'{}[]"'))
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+def loads(document: bytes, limits: Limits) -> Any:  # what JSON holds has no narrower type
+    """The value that `document` is, in UTF-8 without a byte order mark.
+
+    Raises `ValueError` for duplicate names (compared after unescaping), `NaN`, `Infinity`, numbers
+    that overflow or have too many digits, too many levels, lone surrogates.
+    """
+    _check_depth(document, limits.max_depth)
+    value = _decoder(limits).decode(document.decode())
+    if _ESCAPED_SURROGATE.search(document):
+        try:  # a pair is one character by now; what cannot be encoded is half of one
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ValueError("a string has a lone surrogate") from None
+    return value
+
+
+def _check_depth(document: bytes, limit: int) -> None:
+    """Refuse more than `limit` levels: without recursion, and before the parser recurses.
+
+    Only brackets and quotes are kept. Outside strings the quotes then stand in pairs; if they do
+    not, or a quote may be escaped, a slower way takes the strings out first. Each round removes
+    the innermost level, all of it at C speed.
+    """
+    brackets = document.translate(_FOLDED, _NOT_STRUCTURE).replace(b'""', b"")
+    if b'"' in brackets or b"\\" in document:
+        brackets = _STRING.sub(b"", document).translate(_FOLDED, _NOT_STRUCTURE)
+    for _ in range(limit):
+        if not brackets:
+            return
+        brackets = brackets.replace(b"[]", b"")
+    # Either too deep or out of balance; the parser tells the second, once it cannot go deep.
+    depth = 0
+    for bracket in brackets:
+        depth += 1 if bracket == ord("[") else -1
+        if depth > limit:
+            raise ValueError(f"more than {limit} levels of nesting (Limits.max_depth)")
+
+
+def _decoder(limits: Limits) -> json.JSONDecoder:
+    def integer(digits: str) -> int:
+        if len(digits.lstrip("-")) > limits.max_digits:
+            raise too_many_digits()
+        return int(digits)
+
+    def real(literal: str) -> float:
+        if len(literal) > limits.max_digits and (
+            sum(map(str.isdigit, literal)) > limits.max_digits
+        ):
+            raise too_many_digits()
+        number = float(literal)
+        if isinf(number):
+            raise ValueError(f"the number {literal} is out of range")
+        return number
+
+    def too_many_digits() -> ValueError:
+        return ValueError(f"a number has more than {limits.max_digits} digits (Limits.max_digits)")
+
+    return json.JSONDecoder(
+        object_pairs_hook=_unique, parse_int=integer, parse_float=real, parse_constant=_refuse
+    )
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise ValueError(f"the name {ascii(name)[:60]} stands twice in one object")
+            seen.add(name)
+    return members
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")

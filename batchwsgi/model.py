@@ -1,0 +1,195 @@
+"""The values of a batch, and the ways in which it is unusable.
+
+A batch is data. Nothing here knows a wire format (`Response.json` is the one exception, for views
+that call `subrequest`), WSGI or threads.
+
+Two kinds of failure, never mixed: the *batch* is unusable (a `BatchError`, raised before anything
+runs), or a *member* failed (a `Response` like any other).
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Iterable, Sequence
+from http import HTTPStatus
+from typing import Any, ClassVar, NamedTuple
+
+from werkzeug.datastructures import Headers
+
+FAULTS_LISTED = 100
+"""How many faults a refusal lists; it then says how many more there are."""
+
+
+class Request(NamedTuple):
+    """One sub-request, complete, in the words of RFC 9110 and 9112."""
+
+    method: str
+    """As on the wire, upper case."""
+    target: str
+    """Path and query (RFC 9112 §3.2.1), ASCII, percent-encoded, relative to the mount."""
+    headers: Sequence[tuple[str, str]] = ()
+    """Pairs in order; a name can repeat."""
+    body: bytes = b""
+
+
+class Response(NamedTuple):
+    """What the application answered to one sub-request."""
+
+    status: int
+    reason: str
+    fields: Sequence[tuple[str, str]]
+    """The header lines, in order, as the application gave them."""
+    body: bytes
+    problem: Problem | None = None
+    """Why the endpoint wrote this response itself; None for the application's own."""
+
+    @property
+    def headers(self) -> Headers:
+        """The header lines with case-insensitive look-up: `response.headers["location"]`."""
+        return Headers(self.fields)
+
+    def json(self) -> Any:  # what JSON holds has no narrower type
+        """The body, decoded from JSON (RFC 8259). Raises `ValueError` if it is not JSON."""
+        return json.loads(self.body)
+
+
+class Problem(enum.Enum):
+    """Why the endpoint answered for a member: the name in its `type`, the status, and a title.
+
+    The client must be able to tell *executed* from *not executed*; the title says it.
+    """
+
+    STOPPED = "stopped", 424, "Not executed: an earlier request failed"
+    DEADLINE = "deadline", 503, "Not executed: the time for the batch was used up"
+    REPLY_LIMIT = "reply-limit", 503, "Not executed: the limit of the whole reply was used up"
+    APPLICATION_ERROR = "application-error", 500, "Executed: the application failed"
+    TOO_LARGE = "too-large", 502, "Executed: the reply passed a limit and was cut off"
+
+    def __init__(self, kind: str, status: int, title: str) -> None:
+        self.kind = kind
+        self.status = status
+        self.title = title
+
+    def response(self, detail: str, fields: Iterable[tuple[str, str]] = ()) -> Response:
+        """The response that says so, as a problem document (RFC 9457); `fields` are added."""
+        document = {
+            "type": f"urn:problem-type:batchwsgi:{self.kind}",
+            "title": self.title,
+            "status": self.status,
+            "detail": detail,
+        }
+        return Response(
+            self.status,
+            HTTPStatus(self.status).phrase,
+            [("Content-Type", "application/problem+json"), *fields],
+            _json(document),
+            self,
+        )
+
+
+class Member:
+    """The whole life of one sub-request in one record; there are no lists to keep in step."""
+
+    __slots__ = ("entry", "index", "request", "response", "source")
+
+    def __init__(self, index: int, request: Request, source: object) -> None:
+        self.index = index
+        """Its place in the batch, from 0."""
+        self.request = request
+        self.source = source
+        """What the dialect read it from, and needs again to write its entry."""
+        self.response: Response | None = None
+        """None while it waits; the application's, or a problem's if it did not run or finish."""
+        self.entry = b""
+        """Its part of the reply, as the dialect wrote it."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether it was answered with a status of 400 or above, by whomever."""
+        return self.response is not None and self.response.status >= 400
+
+
+class OnFail(enum.Enum):
+    """What the failure of one member does to those after it."""
+
+    IGNORE = "ignore"
+    STOP = "stop"
+
+
+class Batch(NamedTuple):
+    """A batch that was checked whole: every member in it may be sent."""
+
+    members: Sequence[Member]
+    on_fail: OnFail
+
+
+class Fault(NamedTuple):
+    """One thing wrong with a batch document, and where: a JSON Pointer (RFC 6901) into it."""
+
+    pointer: str
+    detail: str
+
+
+class BatchError(Exception):
+    """The batch is unusable, and nothing of it has run. Each kind is one HTTP status."""
+
+    status: ClassVar[int] = 400
+    fields: ClassVar[Sequence[tuple[str, str]]] = ()
+
+    def __init__(self, detail: str, faults: Sequence[Fault] = ()) -> None:
+        super().__init__(detail)
+        self.detail = f"{detail} Nothing was executed."
+        self.faults = faults
+
+    def document(self) -> bytes:
+        """The refusal as a problem document (RFC 9457)."""
+        document: dict[str, object] = {
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": self.detail,
+        }
+        if self.faults:
+            document["errors"] = [fault._asdict() for fault in self.faults[:FAULTS_LISTED]]
+        if len(self.faults) > FAULTS_LISTED:
+            document["more"] = len(self.faults) - FAULTS_LISTED
+        return _json(document)
+
+
+class Malformed(BatchError):
+    """400: the document is not a batch, or something in it is not allowed."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        more = len(faults) - FAULTS_LISTED
+        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        listed = f", {more} of them not listed" if more > 0 else ""
+        super().__init__(f"The batch has {count}{listed}.", faults)
+
+
+class MethodNotAllowed(BatchError):
+    """405: a batch is posted."""
+
+    status = 405
+    fields = (("Allow", "POST"),)
+
+
+class LengthRequired(BatchError):
+    """411: nothing says where the body ends."""
+
+    status = 411
+
+
+class TooLarge(BatchError):
+    """413: the document, or the number of its requests, is over a limit, which is named."""
+
+    status = 413
+
+
+class UnsupportedMediaType(BatchError):
+    """415: no dialect reads this media type or content coding."""
+
+    status = 415
+
+
+def _json(document: dict[str, object]) -> bytes:
+    return json.dumps(document, ensure_ascii=False).encode()

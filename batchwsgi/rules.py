@@ -1,0 +1,215 @@
+"""What a member may be: its method, target and headers.
+
+Pure checks, the same before and after references are filled in. Each returns the value as it goes
+on the wire, or raises `ValueError` with what is wrong, for the caller to add where it stood.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from urllib.parse import quote, unquote_to_bytes
+
+from batchwsgi.options import Limits
+
+Headers = tuple[tuple[str, str], ...]
+
+_METHOD = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110 §5.6.2, token
+_HEADER_NAME = re.compile(r"[A-Za-z0-9-]+")  # no underscore: WSGI folds "-" and "_"
+_HEADER_VALUE = re.compile(r"[\x20-\x7e\x80-\xff]*")
+
+# Targets that need no second look: nothing to encode or decode in the path, no segment that begins
+# with a dot, no second slash at the start. Everything else takes the slow way, `_path`.
+_PLAIN_TARGET = re.compile(
+    r"/(?!/)(?:(?<!/)\.|[A-Za-z0-9_~!$&'()*+,;=:@|\[\]/-])*"
+    r"(?:\?(?:[A-Za-z0-9_~!$&'()*+,;=:@|\[\]/?.^`{}-]|%[0-9A-Fa-f]{2})*)?"
+)
+_NEVER_IN_TARGET = re.compile(r"[\x00-\x1f\x7f\\#]")
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_CONTROL_BYTE = re.compile(rb"[\x00-\x1f\x7f]")
+_ENCODED_SLASH = re.compile(r"%2f|%5c", re.IGNORECASE)
+# What stays as it is beside letters, digits and "_.-~" when the rest is percent-encoded: printable
+# ASCII less the path and the query percent-encode set of the WHATWG URL standard.
+_PATH_SAFE = "%!$&'()*+,;=:@|[]/"
+_QUERY_SAFE = _PATH_SAFE + "?^`{}"
+
+_MEMBER_HEADERS = frozenset(
+    (
+        "accept accept-language authorization content-type content-language content-disposition "
+        "if-match if-none-match if-modified-since if-unmodified-since if-range range prefer "
+        "idempotency-key x-requested-with x-csrftoken x-csrf-token"
+    ).split()
+)
+# Who the client is, where the request goes and where it ends: that always comes from the outer
+# request (CVE-2022-24112: a member's own X-Real-IP was trusted).
+_NEVER = frozenset(
+    (
+        "host cookie origin referer forwarded x-real-ip x-http-method-override x-original-url "
+        "x-rewrite-url connection keep-alive te trailer trailers transfer-encoding upgrade "
+        "http2-settings content-length expect"
+    ).split()
+)
+_NEVER_PREFIXES = ("x-forwarded-", "remote-", "proxy", "sec-")
+
+
+class Rules:
+    """The rules of one endpoint.
+
+    `path` is the endpoint's own, `member_headers` are the names that the operator adds to those a
+    member may set (a name, or a prefix and `*`). `encoded_slashes` lets `%2F` and `%5C` through in
+    paths. Raises `ValueError` for a header that no member may ever set, or that is malformed.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        limits: Limits,
+        member_headers: Iterable[str] = (),
+        encoded_slashes: bool = False,
+    ) -> None:
+        if isinstance(member_headers, str):
+            raise TypeError("member_headers: a sequence of names, not one string")
+        self.limits = limits
+        self._path = path
+        self._encoded_slashes = encoded_slashes
+        names = [_operators_header(name) for name in member_headers]
+        self._allowed = _MEMBER_HEADERS.union(name for name in names if name[-1] != "*")
+        self._prefixes = tuple(name[:-1] for name in names if name[-1] == "*")
+
+    def target(self, uri: str, query: str = "") -> str:
+        """The target that `uri` means, with `query` (percent-encoded) added to its own."""
+        if _PLAIN_TARGET.fullmatch(uri):
+            target = uri
+            if uri.partition("?")[0] == self._path:
+                raise ValueError(_NO_BATCH_INSIDE)
+        else:
+            target = percent_encoded(uri)
+            self._check_path(target.partition("?")[0])
+        if query:
+            if "?" not in target:
+                target += "?"
+            elif not target.endswith(("?", "&")):
+                target += "&"
+            target += query
+        if len(target) > self.limits.max_uri_length:
+            raise ValueError(
+                f"{len(target)} bytes as encoded, at most {self.limits.max_uri_length} "
+                "(Limits.max_uri_length)"
+            )
+        return target
+
+    def _check_path(self, path: str) -> None:
+        """Refuse a percent-encoded path that, once decoded, may lead elsewhere than it says."""
+        decoded = unquote_to_bytes(path)
+        if _CONTROL_BYTE.search(decoded):
+            raise ValueError("the path has an encoded control character")
+        if not self._encoded_slashes and (found := _ENCODED_SLASH.search(path)):
+            raise ValueError(
+                f"the path has an encoded slash, {found[0]}; "
+                "the operator can allow it with encoded_slashes"
+            )
+        # As applications and servers may read it: a backslash as a slash, and up to a ";" only.
+        _, *segments = decoded.replace(b"\\", b"/").split(b"/")
+        if any(segment.partition(b";")[0] in (b".", b"..") for segment in segments):
+            raise ValueError("the path has a dot segment")
+        if not segments[0] and len(segments) > 1:
+            raise ValueError("the path begins with an empty segment")
+        if decoded == self._path.encode():
+            raise ValueError(_NO_BATCH_INSIDE)
+
+    def count_headers(self, count: int) -> None:
+        """Refuse more headers than one member may set."""
+        if count > self.limits.max_headers:
+            raise ValueError(
+                f"{count} headers, at most {self.limits.max_headers} (Limits.max_headers)"
+            )
+
+    def header(self, name: str, value: str) -> tuple[str, str]:
+        """One header that a member may set, its value trimmed (RFC 9110 §5.5)."""
+        # The form first: "ſec-fetch-site".lower() and others change into ASCII.
+        check_header_name(name)
+        lower = name.lower()
+        if lower not in self._allowed:
+            if _is_never(lower):
+                raise ValueError(f"{name} can never be set by a member")
+            if not lower.startswith(self._prefixes):
+                raise ValueError(
+                    f"{name} cannot be set by a member, unless the operator allows it: "
+                    f'member_headers=("{name}",)'
+                )
+        return name, checked_header_value(value)
+
+
+_NO_BATCH_INSIDE = "this is the batch endpoint itself: a batch cannot be part of a batch"
+
+
+def checked_method(method: str) -> str:
+    """The method in upper case: an RFC 9110 token, but not `CONNECT` or `TRACE`."""
+    # The check comes before the change of case: "poſt".upper() is "POST".
+    if not _METHOD.fullmatch(method):
+        raise ValueError(f"{_shown(method)} is not a method (RFC 9110 §9.1)")
+    upper = method.upper()
+    if upper in ("CONNECT", "TRACE"):
+        raise ValueError(f"{upper} cannot be part of a batch")
+    return upper
+
+
+def percent_encoded(uri: str) -> str:
+    """`uri` with what it cannot hold percent-encoded as UTF-8, as a browser would do it.
+
+    Raises `ValueError` for what is not a path and query (RFC 9112 §3.2.1, origin form). The string
+    is looked at as it was sent: URL parsers drop TAB, CR, LF and leading controls silently.
+    """
+    if found := _NEVER_IN_TARGET.search(uri):
+        raise ValueError(f"{_shown(found[0])} is not allowed in a uri")
+    if not uri.startswith("/"):
+        raise ValueError("not a path: it has to begin with /")
+    if uri.startswith("//"):
+        raise ValueError("not a path: what follows // is a host")
+    if found := _BAD_ESCAPE.search(uri):
+        raise ValueError(f"{_shown(uri[found.start() :][:3])} is not a percent escape")
+    path, mark, query = uri.partition("?")
+    return quote(path, _PATH_SAFE) + mark + quote(query, _QUERY_SAFE)
+
+
+def check_header_name(name: str) -> None:
+    """Refuse with `ValueError` a header name that WSGI cannot tell from others."""
+    if not _HEADER_NAME.fullmatch(name):
+        raise ValueError(f"{_shown(name)} is not a header name of letters, digits and hyphens")
+
+
+def checked_header_value(value: str) -> str:
+    """`value` without the spaces at its ends; `ValueError` if a header cannot hold it."""
+    if not _HEADER_VALUE.fullmatch(value):
+        raise ValueError("the value has a control character or one outside latin-1")
+    return value.strip(" ")
+
+
+def subrequest_headers(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> Headers:
+    """The headers of a `subrequest`: checked for their form, with no allow-list, less framing."""
+    pairs = headers.items() if isinstance(headers, Mapping) else headers
+    checked = []
+    for name, value in pairs:
+        check_header_name(name)
+        if name.lower() not in ("content-length", "transfer-encoding"):
+            checked.append((name, checked_header_value(value)))
+    return tuple(checked)
+
+
+def _operators_header(name: str) -> str:
+    """A name or prefix from `member_headers` in lower case; `ValueError` if it can never be set."""
+    stem = name.removesuffix("*")
+    if not (_HEADER_NAME.fullmatch(stem) or name == "*"):
+        raise ValueError(f"member_headers: {_shown(name)} is not a header name")
+    if _is_never(stem.lower()):
+        raise ValueError(f"member_headers: {name} can never be set by a member")
+    return name.lower()
+
+
+def _is_never(lower: str) -> bool:
+    return lower in _NEVER or lower.startswith(_NEVER_PREFIXES)
+
+
+def _shown(text: str) -> str:
+    """`text` as an error can show it: quoted, escaped, short."""
+    return ascii(text if len(text) <= 60 else text[:57] + "...")

@@ -1,0 +1,361 @@
+"""PEP 3333, as the server of the wrapped application.
+
+`Outer` is the outer request as its members inherit it: it makes a child environ for each and sends
+it (`Outer.send`). `call` is one exchange with the application. `subrequest` is the same for views.
+
+Nothing here knows of batches, dialects or schedules.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterable, Mapping
+from contextvars import Context
+from io import BytesIO
+from sys import maxsize
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import quote, unquote
+
+from werkzeug.exceptions import HTTPException
+
+from batchwsgi.model import Problem, Request, Response
+from batchwsgi.rules import checked_method, percent_encoded, subrequest_headers
+
+if TYPE_CHECKING:
+    from _typeshed import OptExcInfo
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+log = logging.getLogger("batchwsgi")
+
+MARK = "batchwsgi.request"
+"""The key of a child environ that holds the member's `Request`: how an application sees a batch."""
+
+# --- The child environ -------------------------------------------------------------------------
+# Built by allow-list: what is not named is not there. Servers put sockets, functions and
+# `os.environ` into the outer one; frameworks cache the parsed outer request in it, and a member
+# that finds that cache is answered as somebody else.
+
+_INHERITED = (
+    "SCRIPT_NAME SERVER_NAME SERVER_PORT SERVER_PROTOCOL SERVER_SOFTWARE SERVER_ADDR REMOTE_ADDR "
+    "REMOTE_PORT REMOTE_HOST REMOTE_USER AUTH_TYPE HTTPS REQUEST_SCHEME"
+).split()
+_INHERITED_AS_IS = (
+    "wsgi.version wsgi.url_scheme wsgi.errors wsgi.multithread wsgi.multiprocess wsgi.run_once"
+).split()
+_RAW_TARGET = ("RAW_URI", "REQUEST_URI")
+
+_NOT_INHERITED = frozenset(
+    # About the outer request's own body, connection and reply.
+    "HTTP_ACCEPT_ENCODING HTTP_CONNECTION HTTP_EXPECT HTTP_HTTP2_SETTINGS HTTP_IDEMPOTENCY_KEY "
+    "HTTP_KEEP_ALIVE HTTP_PREFER HTTP_PROXY_AUTHENTICATE HTTP_PROXY_AUTHORIZATION "
+    "HTTP_PROXY_CONNECTION HTTP_RANGE HTTP_TE HTTP_TRAILER HTTP_TRAILERS HTTP_TRANSFER_ENCODING "
+    "HTTP_UPGRADE "
+    # CGI's way to configure a proxy (CVE-2016-5385), and what would re-route a member.
+    "HTTP_PROXY HTTP_X_HTTP_METHOD_OVERRIDE HTTP_X_ORIGINAL_URL HTTP_X_REWRITE_URL".split()
+)
+_NOT_INHERITED_PREFIXES = ("HTTP_CONTENT_", "HTTP_IF_")
+
+# What an operator cannot add: keys that are inherited anyway, or made for each member, and those
+# that would carry the outer request's connection or another framework's view of it.
+_OWN_KEYS = frozenset(
+    ["REQUEST_METHOD", "PATH_INFO", "QUERY_STRING", "CONTENT_LENGTH", "CONTENT_TYPE"]
+    + [*_RAW_TARGET, *_INHERITED, "SCRIPT_URL", "SCRIPT_URI", "PATH_TRANSLATED", "gunicorn.socket"]
+)
+_OWN_PREFIXES = (
+    "HTTP_ SSL_ REDIRECT_ wsgi. batchwsgi. mod_wsgi. uwsgi. "
+    "werkzeug. bottle. webob. beaker. paste. repoze."
+).split()
+
+
+def checked_environ_keys(keys: Iterable[str]) -> tuple[str, ...]:
+    """The option `environ_keys`; `ValueError` for a key that is not the operator's to add."""
+    if isinstance(keys, str):
+        raise TypeError("environ_keys: a sequence of keys, not one string")
+    keys = tuple(keys)
+    for key in keys:
+        if key in _OWN_KEYS or key.startswith(tuple(_OWN_PREFIXES)):
+            raise ValueError(f"environ_keys: {key} is not one that can be added")
+    return keys
+
+
+class Origin(NamedTuple):
+    """What others need to know of the outer request, which only this module sees."""
+
+    mount: str
+    """`SCRIPT_NAME`, percent-encoded."""
+    client: str
+    """`REMOTE_ADDR`, for the log."""
+    authenticated: bool
+    """Whether the server has checked the credentials itself: `AUTH_TYPE` is set."""
+
+
+class Outer:
+    """The outer request as its members inherit it, and the way to send them.
+
+    `app` gets the members; `environ` is the outer request's, which stays as it is; `context` is the
+    one that each member runs in a copy of; `environ_keys` are more keys to inherit.
+    """
+
+    def __init__(
+        self,
+        app: WSGIApplication,
+        environ: WSGIEnvironment,
+        context: Context,
+        environ_keys: Iterable[str] = (),
+    ) -> None:
+        self._app = app
+        self._context = context
+        mount = quote(environ.get("SCRIPT_NAME", ""), "!$&'()*+,;=:@/", encoding="latin-1")
+        client = str(environ.get("REMOTE_ADDR", "-"))
+        self.origin = Origin(mount, client, bool(environ.get("AUTH_TYPE")))
+        self._template = _template(environ, mount, environ_keys)
+
+    def send(self, request: Request, limit: int = maxsize) -> Response:
+        """The application's response to `request`, of whose body at most `limit` bytes are read.
+
+        It runs in its own copy of the context, made now: what earlier code set in it is seen, what
+        this member sets is not seen by others.
+        """
+        environ = _child(self._template, request)
+        return self._context.copy().run(call, self._app, environ, limit)
+
+
+def _template(environ: WSGIEnvironment, mount: str, environ_keys: Iterable[str]) -> WSGIEnvironment:
+    """What all children of `environ` share, built once for each batch."""
+    template: WSGIEnvironment = {"SCRIPT_NAME": ""}
+    for key in _INHERITED:
+        if key in environ:
+            template[key] = str(environ[key])  # werkzeug's server puts an int in REMOTE_PORT
+    for key in (*_INHERITED_AS_IS, *environ_keys):
+        if key in environ:
+            template[key] = environ[key]
+    for key, value in environ.items():
+        if key.startswith("HTTP_"):
+            if key not in _NOT_INHERITED and not key.startswith(_NOT_INHERITED_PREFIXES):
+                template[key] = value
+        elif key.startswith("SSL_"):
+            template[key] = str(value)
+    accept = template.get("HTTP_ACCEPT", "").lower()
+    if "application/x-ndjson" in accept or "multipart/" in accept:
+        del template["HTTP_ACCEPT"]  # it asks for a form of the batch's reply
+    for key in _RAW_TARGET:
+        if key in environ:
+            template[key] = mount  # `_child` adds its target
+    template["wsgi.input_terminated"] = True
+    return template
+
+
+def _child(template: WSGIEnvironment, request: Request) -> WSGIEnvironment:
+    """The environ of one member: a copy of the template, with what is its own."""
+    method, target, headers, body = request
+    environ = template.copy()
+    path, _, query = target.partition("?")
+    environ["REQUEST_METHOD"] = method
+    environ["PATH_INFO"] = unquote(path, "latin-1") if "%" in path else path
+    environ["QUERY_STRING"] = query
+    for key in _RAW_TARGET:
+        if key in environ:
+            environ[key] += target
+    if headers:
+        environ.update(_header_keys(headers))
+    if body or method in ("POST", "PUT", "PATCH"):
+        environ["CONTENT_LENGTH"] = str(len(body))
+    environ["wsgi.input"] = BytesIO(body)
+    environ[MARK] = request
+    return environ
+
+
+def _header_keys(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Headers as environ keys; those of one name are joined (RFC 9110 §5.3, RFC 6265 §5.4)."""
+    own: dict[str, str] = {}
+    for name, value in headers:
+        key = _header_key(name)
+        if key in own:
+            value = f"{own[key]}{'; ' if key == 'HTTP_COOKIE' else ', '}{value}"
+        own[key] = value
+    return own
+
+
+def _header_key(name: str) -> str:
+    key = name.upper().replace("-", "_")
+    return key if key == "CONTENT_TYPE" else f"HTTP_{key}"
+
+
+# --- One exchange with the application ---------------------------------------------------------
+
+_STATUS = re.compile(r"([1-9][0-9]{2}) ([\t\x20-\x7e\x80-\xff]*)")
+_FIELD = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+:[\t\x20-\x7e\x80-\xff]*")
+
+
+class _CutOff(BaseException):
+    """Ends an application that goes on writing past the limit; only `call` catches it.
+
+    Not an `Exception`, which an application's own handlers would swallow.
+    """
+
+
+def call(app: WSGIApplication, environ: WSGIEnvironment, limit: int) -> Response:
+    """One exchange with `app`, from the call to `close()`, in this thread.
+
+    An `Exception` of the application is logged and is a 500 response. Any other `BaseException`
+    (`SystemExit`, `KeyboardInterrupt`, `GeneratorExit`, `gevent.Timeout`) is raised again once the
+    application's iterable is closed: workers are stopped that way. At most `limit` bytes of the
+    body are read, an empty chunk counted as one byte so that an endless reply of them ends too; a
+    longer one comes back without its body and as `Problem.TOO_LARGE`.
+
+    One straight function with its state in closures: it is the hot path, and a class with the same
+    state costs more than half as much again.
+    """
+    method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+    status = reason = ""
+    fields: list[tuple[str, str]] = []
+    chunks: list[bytes] = []
+    size = 0
+    sent = False  # whether a server would have sent the headers by now
+    bodiless = False
+
+    def start_response(
+        line: str, headers: list[tuple[str, str]], exc_info: OptExcInfo | None = None, /
+    ) -> Callable[[bytes], object]:
+        nonlocal status, reason, fields, bodiless
+        if exc_info is not None:
+            try:
+                if sent and exc_info[1]:
+                    raise exc_info[1].with_traceback(exc_info[2])
+            finally:
+                exc_info = None  # it holds the frames that hold it
+        elif status:
+            raise AssertionError("start_response was called again without exc_info (PEP 3333)")
+        matched = _STATUS.fullmatch(line)
+        if matched is None:
+            raise ValueError(f"{line!r} is not a status line: three digits, a space, a reason")
+        if not isinstance(headers, list):
+            raise TypeError(f"the response headers are {type(headers).__name__}, not list")
+        fields = _checked_fields(headers, method, path)
+        status, reason = matched.groups()
+        bodiless = method == "HEAD" or status in ("204", "304") or status[0] == "1"
+        return write
+
+    def write(chunk: bytes, /) -> None:
+        nonlocal size, sent
+        if not isinstance(chunk, bytes):
+            raise TypeError(f"the response body has {type(chunk).__name__}, not bytes")
+        if not chunk or bodiless:
+            size += 1
+            sent = sent or bool(chunk)
+        else:
+            size += len(chunk)
+            sent = True
+            chunks.append(chunk)
+        if size > limit:
+            raise _CutOff
+
+    iterable: Iterable[bytes] = ()
+    try:
+        iterable = app(environ, start_response)
+        for chunk in iterable:
+            if chunk and not status:
+                raise AssertionError("the body began before start_response was called (PEP 3333)")
+            write(chunk)
+        if not status:
+            raise AssertionError("start_response was never called (PEP 3333)")
+        response = Response(int(status), reason, fields, b"".join(chunks))
+    except _CutOff:
+        pass
+    except Exception:
+        log.exception("%s %s: the application failed", method, path)
+        response = Problem.APPLICATION_ERROR.response("The application failed.")
+    finally:
+        _close(iterable, method, path)
+    if size > limit:  # also where the application caught what should have ended it
+        response = Response(int(status or 200), reason, fields, b"", Problem.TOO_LARGE)
+    return response
+
+
+def _checked_fields(
+    headers: list[tuple[str, str]], method: str, path: str
+) -> list[tuple[str, str]]:
+    """The header lines that can be passed on; the others are logged.
+
+    One promoted `Set-Cookie` with a control character makes gunicorn answer 500 for the whole
+    batch, after everything in it ran.
+    """
+    fields = []
+    for name, value in headers:
+        # The concatenation raises TypeError for what is no str.
+        if _FIELD.fullmatch(name + ":" + value):
+            fields.append((name, value))
+        else:
+            log.warning("%s %s: response header not passed on: %r", method, path, (name, value))
+    return fields
+
+
+def _close(iterable: Iterable[bytes], method: str, path: str) -> None:
+    """Close what the application returned; the response is complete, whatever this does to it."""
+    close = getattr(iterable, "close", None)
+    if close is not None:
+        try:
+            close()
+        except Exception:
+            log.exception("%s %s: close() of the response failed", method, path)
+
+
+# --- What is built on it -----------------------------------------------------------------------
+
+
+def authorized(
+    app: WSGIApplication, authorize: Callable[[WSGIEnvironment], None]
+) -> WSGIApplication:
+    """`app` behind the operator's hook, which sees the very environ that `app` then gets.
+
+    The hook refuses by raising a werkzeug `HTTPException`, which becomes the response. What it
+    returns is never taken for an answer: `return False` must not let a request through.
+    """
+
+    def guarded(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        body = environ[MARK].body
+        try:
+            verdict: object = authorize(environ)  # type: ignore[func-returns-value] # checked below
+        except HTTPException as refusal:
+            return refusal.get_response(environ)(environ, start_response)
+        if verdict is not None:
+            raise TypeError(f"authorize returned {verdict!r}; it refuses by an HTTPException")
+        environ["wsgi.input"] = BytesIO(body)  # the hook may have read it
+        return app(environ, start_response)
+
+    return guarded
+
+
+def subrequest(
+    app: WSGIApplication,
+    environ: WSGIEnvironment,
+    method: str,
+    target: str,
+    *,
+    headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
+    body: bytes = b"",
+) -> Response:
+    """Make one sub-request from inside a view, on behalf of the request that `environ` is of.
+
+    `app` is the WSGI application to ask (in Flask, `current_app.wsgi_app`); `target` is a path and
+    query relative to its mount, `headers` are pairs or a mapping, `body` is bytes. The sub-request
+    carries the outer request's authorization, cookies and client identity, runs in a new, empty
+    context, and is a whole WSGI request (PEP 3333). Redirects are not followed.
+
+        reply = subrequest(current_app.wsgi_app, request.environ, "GET", "/user/~me")
+        name = reply.json()["name"]
+
+    An exception of the application is logged and is a `Response` with status 500. Raises
+    `ValueError` for a method, target or header that is not well-formed (RFC 9110 §5.1, §9.1,
+    RFC 9112 §3.2.1). `Content-Length` and `Transfer-Encoding` among the headers are left out: the
+    body says how long it is.
+
+    It serves frameworks that keep the request in context variables or on a stack (Flask, Pyramid,
+    Falcon, Django outside `atomic`), not views of Bottle and CherryPy, which keep one request for
+    each thread.
+    """
+    request = Request(
+        checked_method(method), percent_encoded(target), subrequest_headers(headers), body
+    )
+    return Outer(app, environ, Context()).send(request)

@@ -1,0 +1,27 @@
+"""Fixtures for all tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from wsgiref.validate import validator
+
+import pytest
+
+from batchwsgi import BatchMiddleware
+
+from .support import App
+
+
+@pytest.fixture
+def wrap() -> Callable[..., App]:
+    """Wrap an application in the middleware, with the linter on both faces.
+
+    `wsgiref.validate` checks what the middleware sends to the application, and what it answers to
+    the server.
+    """
+
+    def wrapped(app: App, *args: Any, **options: Any) -> App:
+        return validator(BatchMiddleware(validator(app), *args, **options))
+
+    return wrapped

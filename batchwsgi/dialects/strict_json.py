@@ -14,7 +14,8 @@ from batchwsgi.options import Limits
 
 _FOLDED = bytes.maketrans(b"{}", b"[]")
 _NOT_STRUCTURE = bytes(set(range(256)) - set(b'{}[]"'))
-_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+# Possessive, and content with a string that never ends: no way back that makes it quadratic.
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -44,10 +45,11 @@ def _check_depth(document: bytes, limit: int) -> None:
     brackets = document.translate(_FOLDED, _NOT_STRUCTURE).replace(b'""', b"")
     if b'"' in brackets or b"\\" in document:
         brackets = _STRING.sub(b"", document).translate(_FOLDED, _NOT_STRUCTURE)
+    left = brackets
     for _ in range(limit):
-        if not brackets:
+        left = left.replace(b"[]", b"")
+        if not left:
             return
-        brackets = brackets.replace(b"[]", b"")
     # Either too deep or out of balance; the parser tells the second, once it cannot go deep.
     depth = 0
     for bracket in brackets:

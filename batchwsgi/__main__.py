@@ -7,6 +7,7 @@ import logging
 import re
 import socket
 from collections.abc import Sequence
+from os import strerror
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -25,23 +26,32 @@ HOST = "127.0.0.1"
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serve until interrupted. Raises `SystemExit` with one line for what cannot be served."""
     options = _parser().parse_args(arguments)
+    app = _application(options.app) if options.app else demo.app
     try:
-        app = _application(options.app) if options.app else demo.app
         endpoint = BatchMiddleware(app, options.path)
-        listener = socket.create_server((HOST, options.port))
-    except (ImportError, ValueError) as error:
-        raise SystemExit(f"batchwsgi: {error}") from None
-    except (OSError, OverflowError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise SystemExit(
-            f"batchwsgi: cannot listen on {HOST}:{options.port}: {reason}; choose another --port"
-        ) from None
-    with listener:
-        port = listener.getsockname()[1]
-        print(_greeting(options.app, options.path, port), flush=True)
-        logging.basicConfig(level=logging.INFO, format="%(message)s")
-        server = make_server(HOST, port, endpoint, threaded=True, fd=listener.fileno())
-        server.serve_forever()  # until interrupted; it then closes what it serves
+    except ValueError as error:
+        raise _cannot(f"serve the endpoint: {error}") from None
+    try:  # only to see that the port is free: the server below would say so in several lines
+        socket.create_server((HOST, options.port)).close()
+    except OSError as error:
+        reason = strerror(error.errno or 0)
+        raise _cannot(f"listen on port {options.port}: {reason}; choose another --port") from None
+    server = make_server(HOST, options.port, endpoint, threaded=True)
+    print(_greeting(options.app, options.path, server.port), flush=True)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    server.serve_forever()  # until interrupted; it then closes its socket
+
+
+def _cannot(line: str) -> SystemExit:
+    return SystemExit(f"batchwsgi: cannot {line}")
+
+
+def port(text: str) -> int:
+    """A TCP port. Raises `ValueError` for what is none, which argparse reports."""
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise ValueError(text)
+    return port
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -51,20 +61,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("app", nargs="?", help="module:attribute; a demo if it is left out")
     parser.add_argument("--path", default="/batch", help="the endpoint's path (%(default)s)")
-    parser.add_argument("--port", type=int, default=8000, help="on 127.0.0.1 (%(default)s)")
+    parser.add_argument("--port", type=port, default=8000, help="on 127.0.0.1 (%(default)s)")
     return parser
 
 
 def _application(name: str) -> WSGIApplication:
-    """The application of that name. Raises `ValueError` or `ImportError`, each with one line."""
+    """The application of that name. What its own module raises is for its author to see."""
     if not re.fullmatch(r"\w+(\.\w+)*:\w+(\.\w+)*", name):
-        raise ValueError(f"{name!r} does not name an application as module:attribute")
+        raise _cannot(f"serve {name!r}: it does not name an application as module:attribute")
     try:
         app: WSGIApplication = import_string(name)
     except ImportStringError as error:
-        raise ImportError(f"{name} cannot be imported: {error.exception}") from None
+        raise _cannot(f"import {name}: {error.exception}") from None
     if not callable(app):
-        raise ValueError(f"{name} is {type(app).__name__}, not a WSGI application")
+        raise _cannot(f"serve {name}: it is {type(app).__name__}, not a WSGI application")
     return app
 
 

@@ -1,7 +1,7 @@
 """The limits of a batch: frozen, and checked when constructed.
 
 Every limit is an answer that names it, never a crash. The other options are checked by the module
-that each of them configures: headers by `rules`, environ keys by `wsgi`.
+that each of them configures: headers by `rules`, inherited keys by `wsgi`.
 """
 
 from __future__ import annotations

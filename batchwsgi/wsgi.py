@@ -185,7 +185,7 @@ def _header_key(name: str) -> str:
 # --- One exchange with the application ---------------------------------------------------------
 
 _STATUS = re.compile(r"([1-9][0-9]{2}) ([\t\x20-\x7e\x80-\xff]*)")
-_FIELD = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+:[\t\x20-\x7e\x80-\xff]*")
+_FIELD = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+\n[\t\x20-\x7e\x80-\xff]*")
 
 
 class _CutOff(BaseException):
@@ -283,8 +283,8 @@ def _checked_fields(
     """
     fields = []
     for name, value in headers:
-        # The concatenation raises TypeError for what is no str.
-        if _FIELD.fullmatch(name + ":" + value):
+        # One look at both, kept apart by what neither may have; TypeError for what is no str.
+        if _FIELD.fullmatch(name + "\n" + value):
             fields.append((name, value))
         else:
             log.warning("%s %s: response header not passed on: %r", method, path, (name, value))

@@ -1,0 +1,231 @@
+"""`python -m batchwsgi`, run as a person does, and the demo that it serves."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from base64 import b64decode
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+from werkzeug.test import Client
+
+from batchwsgi import BatchMiddleware, demo
+from batchwsgi.__main__ import main
+
+from .support import ask, batch, environ
+
+
+@contextmanager
+def serving(*arguments, directory=None):
+    """The server with these arguments, on a free port; gives what it said, its port and its end."""
+    command = [sys.executable, "-m", "batchwsgi", "--port", "0", *arguments]
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        cwd=directory,
+        env=environment,
+    ) as process:
+        try:
+            said = []
+            while not said or "Ctrl-C" not in said[-1]:
+                line = process.stdout.readline()
+                assert line, said
+                said.append(line)
+            port = int(said[0].split("127.0.0.1:")[1].split(",")[0])
+            yield "".join(said), port, process
+        finally:
+            process.kill()
+
+
+def request(port, method, path, body=None, headers=None):
+    with closing(HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+        connection.request(method, path, body, headers or {})
+        response = connection.getresponse()
+        return response.status, response.read()
+
+
+def curl(line):
+    """Method, path, headers and body of a `curl` line."""
+    words = iter(shlex.split(line))
+    assert next(words) == "curl"
+    path = "/" + next(words).split("/", 3)[3]
+    headers, body = {}, ""
+    for word in words:
+        if word == "-H":
+            name, value = next(words).split(": ", 1)
+            headers[name] = value
+        else:
+            assert word == "-d"
+            body = next(words)
+    return "POST", path, body, headers
+
+
+def test_the_demo_and_the_batch_that_it_prints():
+    with serving() as (said, port, process):
+        assert said.startswith(
+            f"Serving the demo on http://127.0.0.1:{port}, its batch endpoint on"
+        )
+        for route in demo.ROUTES:
+            assert route in said
+        line = said[said.index("curl ") : said.index("\nFor development only")]
+        assert f"curl http://127.0.0.1:{port}/batch" in line
+        status, body = request(port, *curl(line))
+        entries = json.loads(body)["responses"]
+        assert status == 200
+        assert [entry["status_code"] for entry in entries] == [
+            *["200", "200", "201", "200", "302", "200", "200", "404", "500"]
+        ]
+        assert entries[0]["body"] == {"name": "Ada"}
+        assert entries[2]["headers"]["Location"] == "/orders/1"
+        assert entries[6]["encoding"] == "base64"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
+
+
+def test_an_application_of_ones_own(tmp_path):
+    (tmp_path / "myapp.py").write_text(
+        "def app(environ, start_response):\n"
+        "    start_response('200 OK', [('Content-Type', 'text/plain')])\n"
+        "    return [b'mine']\n"
+    )
+    with serving("myapp:app", "--path", "/api/all", directory=tmp_path) as (said, port, _):
+        assert said.startswith(f"Serving myapp:app on http://127.0.0.1:{port}, its batch endpoint")
+        line = said[said.index("curl ") : said.index("\nFor development only")]
+        _, body = request(port, *curl(line))
+        assert json.loads(body)["responses"][0]["body"] == "mine"
+        assert request(port, "GET", "/x") == (200, b"mine")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["nowhere:app"], "batchwsgi: cannot import nowhere:app: No module named 'nowhere'"),
+        (["json:app"], "cannot import json:app: module 'json' has no attribute 'app'"),
+        (["json:decoder"], "cannot serve json:decoder: it is module, not a WSGI application"),
+        (
+            ["json"],
+            "batchwsgi: cannot serve 'json': it does not name an application as module:attribute",
+        ),
+        (["json:"], "does not name an application as module:attribute"),
+        ([":app"], "does not name an application as module:attribute"),
+        (["a b:c"], "does not name an application as module:attribute"),
+        (["--path", "x"], "batchwsgi: cannot serve the endpoint: path: 'x' does not begin with /"),
+    ],
+)
+def test_one_clear_line(arguments, line):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert line in caught.value.code
+    assert "\n" not in caught.value.code
+
+
+@pytest.mark.parametrize("port", ["70000", "-1", "x"])
+def test_no_port(port, capsys):
+    with pytest.raises(SystemExit):
+        main([f"--port={port}"])
+    assert f"argument --port: invalid port value: '{port}'" in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with pytest.raises(SystemExit) as caught:
+            main(["--port", str(port)])
+    assert caught.value.code == (
+        f"batchwsgi: cannot listen on port {port}: Address already in use; choose another --port"
+    )
+
+
+def test_no_traceback_on_the_command_line():
+    command = [sys.executable, "-m", "batchwsgi", "nowhere:app"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == 1
+    assert done.stderr == "batchwsgi: cannot import nowhere:app: No module named 'nowhere'\n"
+
+
+def test_serving_in_this_process(monkeypatch, capsys):
+    """What the other tests run in a process of its own, where coverage does not look."""
+
+    class Served(list):
+        def __get__(self, server, _):  # as a method of the server
+            return lambda: self.append(server)
+
+    served = Served()
+    monkeypatch.setattr("werkzeug.serving.BaseWSGIServer.serve_forever", served)
+    main(["--port", "0"])
+    main(["--port", "0", "batchwsgi.demo:app", "--path", "/é"])
+    assert "Serving the demo on" in (said := capsys.readouterr().out)
+    assert "/%C3%A9 -H 'Content-Type" in said
+    for server in served:
+        server.server_close()
+
+
+# --- The demo ----------------------------------------------------------------------------------
+
+JSON_TYPE = {"Content-Type": "application/json"}
+TOKEN = {"Authorization": f"Bearer {demo.TOKEN}"}
+
+
+@pytest.fixture
+def app():
+    return BatchMiddleware(demo.Request.application(demo.Demo().respond))
+
+
+def test_demo_knows_who_asks(app):
+    assert batch(app, "/user/~me").entries[0]["status_code"] == "401"
+    (entry,) = batch(app, "/user/~me?fields=name,mail", headers=TOKEN).entries
+    assert entry["body"] == {"name": "Ada", "mail": "ada@example.org"}
+    wrong = {"Authorization": "Bearer wrong"}
+    assert batch(app, "/user/~me", headers=wrong).entries[0]["status_code"] == "401"
+
+
+def test_demo_log_in_by_cookie(app):
+    client = Client(app)
+    login = {"method": "post", "uri": "/login", "args": {"name": "grace"}}
+    reply = client.post("/batch", json={"requests": [login]})
+    assert reply.json["responses"][0]["body"] == {"hello": "Grace"}
+    assert "Set-Cookie" not in reply.json["responses"][0]["headers"]
+    reply = client.post("/batch", json={"requests": [{"uri": "/user/~me"}]})
+    assert reply.json["responses"][0]["body"]["name"] == "Grace"
+    nobody = {"method": "post", "uri": "/login", "args": {"name": "nobody"}}
+    assert batch(app, nobody).entries[0]["status_code"] == "401"
+
+
+def test_demo_orders(app):
+    order = {"method": "post", "uri": "/orders", "body": {"sku": "A1"}}
+    bad = {"method": "post", "uri": "/orders", "body": []}
+    uris = ["/orders/1", "/orders/2", "/orders", "/orders?sku=B"]
+    entries = batch(app, order, bad, *uris, headers=TOKEN).entries
+    made = {"number": 1, "user": "ada", "sku": "A1", "n": 1}
+    assert [entry["status_code"] for entry in entries] == ["201", "400", "200", "404", "200", "200"]
+    assert [entry["body"] for entry in entries if entry["status_code"] == "200"] == [
+        made,
+        [made],
+        [],
+    ]
+
+
+def test_demo_batch(app, caplog):
+    reply = ask(app, environ("POST", "/batch", demo.BATCH.encode(), {**TOKEN, **JSON_TYPE}))
+    assert [entry["status_code"] for entry in reply.entries] == [
+        *["200", "200", "201", "200", "302", "200", "200", "404", "500"]
+    ]
+    assert reply.entries[4]["headers"]["Location"] == "/user/~me"
+    assert reply.entries[5]["body"] == "One round trip instead of twenty.\n"
+    assert b64decode(reply.entries[6]["body"]).startswith(b"\x89PNG")
+    assert "This view always fails." in caplog.text
+
+
+def test_demo_stays_small():
+    assert len(Path(demo.__file__).read_text().splitlines()) < 200

@@ -1,0 +1,1 @@
+"""What a batch leaves behind when something fails around it, and what a proxy in front sees."""

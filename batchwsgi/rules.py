@@ -57,7 +57,8 @@ class Rules:
 
     `path` is the endpoint's own, `member_headers` are the names that the operator adds to those a
     member may set (a name, or a prefix and `*`). `encoded_slashes` lets `%2F` and `%5C` through in
-    paths. Raises `ValueError` for a header that no member may ever set, or that is malformed.
+    paths; `can_roll_back` tells that there is a transaction. Raises `ValueError` for a header that
+    no member may ever set, or that is malformed.
     """
 
     def __init__(
@@ -66,10 +67,12 @@ class Rules:
         limits: Limits,
         member_headers: Iterable[str] = (),
         encoded_slashes: bool = False,
+        can_roll_back: bool = False,
     ) -> None:
         if isinstance(member_headers, str):
             raise TypeError("member_headers: a sequence of names, not one string")
         self.limits = limits
+        self.can_roll_back = can_roll_back
         self._path = path
         self._encoded_slashes = encoded_slashes
         names = [_operators_header(name) for name in member_headers]

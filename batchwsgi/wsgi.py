@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterable, Mapping
 from contextvars import Context
 from io import BytesIO
 from sys import maxsize
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
 from werkzeug.exceptions import HTTPException
 
-from batchwsgi.model import Problem, Request, Response
+from batchwsgi.model import Origin, Problem, Request, Response
 from batchwsgi.rules import checked_method, percent_encoded, subrequest_headers
 
 if TYPE_CHECKING:
@@ -79,22 +79,12 @@ def checked_environ_keys(keys: Iterable[str]) -> tuple[str, ...]:
     return keys
 
 
-class Origin(NamedTuple):
-    """What others need to know of the outer request, which only this module sees."""
-
-    mount: str
-    """`SCRIPT_NAME`, percent-encoded."""
-    client: str
-    """`REMOTE_ADDR`, for the log."""
-    authenticated: bool
-    """Whether the server has checked the credentials itself: `AUTH_TYPE` is set."""
-
-
 class Outer:
     """The outer request as its members inherit it, and the way to send them.
 
     `app` gets the members; `environ` is the outer request's, which stays as it is; `context` is the
-    one that each member runs in a copy of; `environ_keys` are more keys to inherit.
+    one that each member runs in a copy of; `environ_keys` are more keys to inherit; `multithread`
+    tells that members may run side by side.
     """
 
     def __init__(
@@ -103,22 +93,42 @@ class Outer:
         environ: WSGIEnvironment,
         context: Context,
         environ_keys: Iterable[str] = (),
+        multithread: bool = False,
     ) -> None:
         self._app = app
-        self._context = context
-        mount = quote(environ.get("SCRIPT_NAME", ""), "!$&'()*+,;=:@/", encoding="latin-1")
-        client = str(environ.get("REMOTE_ADDR", "-"))
-        self.origin = Origin(mount, client, bool(environ.get("AUTH_TYPE")))
-        self._template = _template(environ, mount, environ_keys)
+        self.context = context
+        self.origin = _origin(environ)
+        self._template = _template(environ, self.origin.mount, environ_keys)
+        if multithread:
+            self._template["wsgi.multithread"] = True
 
-    def send(self, request: Request, limit: int = maxsize) -> Response:
+    def send(self, request: Request, limit: int = maxsize, cookie: str | None = None) -> Response:
         """The application's response to `request`, of whose body at most `limit` bytes are read.
 
-        It runs in its own copy of the context, made now: what earlier code set in it is seen, what
-        this member sets is not seen by others.
+        `cookie` is the `Cookie` header, where it is not the client's own. The member runs in its
+        own copy of the context, made now: what earlier code set in it is seen, what this member
+        sets is not seen by others.
         """
         environ = _child(self._template, request)
-        return self._context.copy().run(call, self._app, environ, limit)
+        if cookie is not None:
+            environ["HTTP_COOKIE"] = cookie
+            if not cookie:
+                del environ["HTTP_COOKIE"]
+        return self.context.copy().run(call, self._app, environ, limit)
+
+
+def _origin(environ: WSGIEnvironment) -> Origin:
+    """What others need to know of the outer request."""
+    port = environ.get("SERVER_PORT", "")
+    forwarded = environ.get("HTTP_X_FORWARDED_PROTO", "").partition(",")[0].strip().lower()
+    return Origin(
+        mount=quote(environ.get("SCRIPT_NAME", ""), "!$&'()*+,;=:@/", encoding="latin-1"),
+        host=environ.get("HTTP_HOST") or f"{environ.get('SERVER_NAME', '')}:{port}",
+        https="https" in (environ.get("wsgi.url_scheme"), forwarded),
+        cookie=environ.get("HTTP_COOKIE", ""),
+        client=str(environ.get("REMOTE_ADDR", "-")),
+        authenticated=bool(environ.get("AUTH_TYPE")),
+    )
 
 
 def _template(environ: WSGIEnvironment, mount: str, environ_keys: Iterable[str]) -> WSGIEnvironment:

@@ -260,6 +260,18 @@ def test_a_failure_is_told_by_an_exception(leaving, caplog):
     assert ("could not be ended" in caplog.text) == ("replaced" in caplog.text)
 
 
+def test_a_manager_that_raises_what_it_was_told(caplog):
+    class Manager:
+        def __enter__(self):
+            pass
+
+        def __exit__(self, kind, error, traceback):
+            raise error
+
+    assert atomically(members(3), answer(404), Manager, copy_context())
+    assert not caplog.records
+
+
 def test_a_commit_that_raises(caplog):
     transaction = Recorder(lambda error: RuntimeError("constraint"))
     detail = atomically(members(2), answer(200), transaction, copy_context())

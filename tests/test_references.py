@@ -21,7 +21,7 @@ VALUE = {
     "text": "a/b ü?&=%",
     "number": 1.5,
     "list": [1, [2, 3], {"x": "y"}],
-    "object": {"0": "zeroth", "a/b": 1, "m~n": 2, "": 3, "é}": 4, "%41": 5},
+    "object": {"0": "zeroth", "a/b": 1, "m~n": 2, "": 3, "é}": 4, "%41": 5, "{$responses.": 6},
     "big": 10**40,
     "ref": "{$responses.0.status_code}",
 }
@@ -116,6 +116,7 @@ def test_types_are_kept(pointer):
         ("{$response.0.body}", "{$response.0.body}"),
         ("${responses.0.body}", "${responses.0.body}"),
         ("{$$$responses.0.body}", "{$$$responses.0.body}"),
+        ("{$responses.0.body#/object/{$responses.}", 6),
         ("{$responses.0.body#/ref}", "{$responses.0.status_code}"),
         ("x{$responses.0.body#/ref}", "x{$responses.0.status_code}"),
     ],
@@ -259,6 +260,11 @@ def test_location_elsewhere_in_a_uri_is_a_value():
     assert entry["body"]["QUERY_STRING"] == "next=%2Forders%2F7%3Fx%3D1"
     entry = second(uri="{$responses.0.location}&y=2")
     assert entry["body"]["QUERY_STRING"] == "x=1&y=2"
+
+
+def test_no_location():
+    entry = second(first={"uri": "/text"}, uri="{$responses.0.location}")
+    assert "the reply has no Location" in unresolved(entry)
 
 
 def test_location_of_an_outer_request_without_a_host():

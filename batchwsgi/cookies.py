@@ -6,7 +6,7 @@ Names and values travel as they stand, never unquoted.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from time import time
 from typing import NamedTuple
 
@@ -32,16 +32,6 @@ class Cookie(NamedTuple):
     """Seconds since the epoch; None for the end of the session."""
     field: str
     """The field's value, with a Path."""
-
-
-def _cookies(member: Member, mount: str) -> Iterator[Cookie]:
-    """The cookies that the application set in its response to `member`."""
-    response = member.response
-    if response is None or response.problem is Problem.APPLICATION_ERROR or member.undone:
-        return
-    for name, value in response.fields:
-        if name.lower() == "set-cookie":
-            yield _parsed(value, mount + member.request.target)
 
 
 def _parsed(field: str, target: str) -> Cookie:
@@ -94,10 +84,15 @@ class Jar:
         Of several with the same name, Domain and Path only the last: so does a browser.
         """
         for member in members:
-            for cookie in _cookies(member, self._origin.mount):
-                key = (cookie.name, cookie.domain, cookie.path)
-                self._cookies.pop(key, None)  # the order is that of the last
-                self._cookies[key] = cookie
+            response = member.response
+            if response is None or member.undone or response.problem is Problem.APPLICATION_ERROR:
+                continue
+            for name, value in response.fields:
+                if name.lower() == "set-cookie":
+                    cookie = _parsed(value, self._origin.mount + member.request.target)
+                    key = (cookie.name, cookie.domain, cookie.path)
+                    self._cookies.pop(key, None)  # the order is that of the last
+                    self._cookies[key] = cookie
 
     def promoted(self) -> list[str]:
         """The `Set-Cookie` values for the outer reply.

@@ -60,10 +60,9 @@ def run(
         if wave[0].group is not None:
             finish_group(wave)
             yield from wave
-        elif len(wave) == 1 or pool is None:
-            for member in wave:
-                finish(member)
-                yield member
+        elif pool is None or len(wave) == 1:
+            finish(wave[0])
+            yield wave[0]
         else:
             yield from _side_by_side(wave, finish, pool)
         settle(wave)

@@ -118,43 +118,34 @@ class Problem(enum.Enum):
 class Member:
     """The whole life of one sub-request in one record; there are no lists to keep in step."""
 
-    __slots__ = (
-        "bind",
-        "depends_on",
-        "entry",
-        "group",
-        "index",
-        "referenced",
-        "request",
-        "response",
-        "safe",
-        "source",
-        "undone",
-    )
+    bind: Callable[[], Request] | None = None
+    """Makes the complete request of one with references to earlier replies, when its turn has come.
+    Raises `Unresolved`."""
+    depends_on: Collection[int] = ()
+    """The places of the members that have to succeed first, all of them before its own."""
+    group: int | None = None
+    """Members of one group are done all or none; None for one that stands alone."""
+    referenced = False
+    """Whether the body of its reply is needed by a later member."""
+    response: Response | None = None
+    """None while it waits; the application's, or a problem's if it did not run or finish."""
+    entry = b""
+    """Its part of the reply, as the dialect wrote it."""
+    undone = False
+    """Whether what it did, if it did anything, was rolled back."""
 
     def __init__(self, index: int, request: Request, source: object) -> None:
         self.index = index
         """Its place in the batch, from 0."""
         self.request = request
         """Complete, unless there is `bind`."""
-        self.bind: Callable[[], Request] | None = None
-        """Makes the complete request of one with references to earlier replies, when its turn has
-        come. Raises `Unresolved`."""
         self.source = source
         """What the dialect read it from, and needs again to write its entry."""
-        self.safe = request.method in SAFE_METHODS
-        self.depends_on: Collection[int] = ()
-        """The places of the members that have to succeed first, all of them before its own."""
-        self.group: int | None = None
-        """Members of one group are done all or none; None for one that stands alone."""
-        self.referenced = False
-        """Whether the body of its reply is needed by a later member."""
-        self.response: Response | None = None
-        """None while it waits; the application's, or a problem's if it did not run or finish."""
-        self.entry = b""
-        """Its part of the reply, as the dialect wrote it."""
-        self.undone = False
-        """Whether what it did, if it did anything, was rolled back."""
+
+    @property
+    def safe(self) -> bool:
+        """Whether its method is one that changes nothing."""
+        return self.request.method in SAFE_METHODS
 
     @property
     def failed(self) -> bool:

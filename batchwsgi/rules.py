@@ -15,6 +15,11 @@ from batchwsgi.options import Limits
 Headers = tuple[tuple[str, str], ...]
 
 _METHOD = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110 §5.6.2, token
+_METHODS = {
+    spelled: method
+    for method in ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
+    for spelled in (method, method.lower())
+}
 _HEADER_NAME = re.compile(r"[A-Za-z0-9-]+")  # no underscore: WSGI folds "-" and "_"
 _HEADER_VALUE = re.compile(r"[\x20-\x7e\x80-\xff]*")
 
@@ -83,7 +88,7 @@ class Rules:
         """The target that `uri` means, with `query` (percent-encoded) added to its own."""
         if _PLAIN_TARGET.fullmatch(uri):
             target = uri
-            if uri.partition("?")[0] == self._path:
+            if uri.startswith(self._path) and uri.partition("?")[0] == self._path:
                 raise ValueError(_NO_BATCH_INSIDE)
         else:
             target = percent_encoded(uri)
@@ -148,6 +153,8 @@ _NO_BATCH_INSIDE = "this is the batch endpoint itself: a batch cannot be part of
 
 def checked_method(method: str) -> str:
     """The method in upper case: an RFC 9110 token, but not `CONNECT` or `TRACE`."""
+    if known := _METHODS.get(method):
+        return known
     # The check comes before the change of case: "poſt".upper() is "POST".
     if not _METHOD.fullmatch(method):
         raise ValueError(f"{_shown(method)} is not a method (RFC 9110 §9.1)")

@@ -105,22 +105,23 @@ class Run:
                 return Problem.REFERENCE.response(str(error))
         limit = min(self._member_limit, self._reply_left)
         cookie = self.jar.header(member.request.target)
+        if not self._logs:
+            return self._outer.send(member.request, limit, cookie)
         started = perf_counter()
         response = self._outer.send(member.request, limit, cookie)
-        if self._logs:
-            origin = self._outer.origin
-            access_log.info(
-                '%s "%s %s%s" %d %d %.3f ms, member %d of %d',
-                origin.client,
-                member.request.method,
-                origin.mount,
-                member.request.target,
-                response.status,
-                len(response.body),
-                (perf_counter() - started) * 1000,
-                member.index + 1,
-                len(self._batch.members),
-            )
+        origin = self._outer.origin
+        access_log.info(
+            '%s "%s %s%s" %d %d %.3f ms, member %d of %d',
+            origin.client,
+            member.request.method,
+            origin.mount,
+            member.request.target,
+            response.status,
+            len(response.body),
+            (perf_counter() - started) * 1000,
+            member.index + 1,
+            len(self._batch.members),
+        )
         return response
 
     def _count(self, member: Member, response: Response) -> None:

@@ -42,6 +42,8 @@ class Schedule:
         if not self._waiting:
             return []
         wave = [first := self._waiting.popleft()]
+        if first.group is None and not (self._side_by_side and first.safe):
+            return wave
         while self._waiting and self._together(first, self._waiting[0]):
             wave.append(self._waiting.popleft())
         return wave
@@ -50,9 +52,7 @@ class Schedule:
         """Whether `member` can be in the wave of `first` and those between."""
         if first.group is not None or member.group is not None:
             return first.group == member.group
-        if not (self._side_by_side and first.safe and member.safe):
-            return False
-        return all(index < first.index for index in member.depends_on)
+        return member.safe and all(index < first.index for index in member.depends_on)
 
     def start(self, member: Member) -> None:
         """Answer for `member` if it is not to be sent."""

@@ -1,49 +1,144 @@
-"""Cookies of members, on their way to the headers of the outer reply (RFC 6265)."""
+"""Cookies of members (RFC 6265): to later members, and to the headers of the outer reply.
+
+Names and values travel as they stand, never unquoted.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from time import time
+from typing import NamedTuple
 
-from batchwsgi.model import Member, Problem
+from werkzeug.http import parse_date
 
+from batchwsgi.model import Member, Origin, Problem
 
-def promoted(members: Iterable[Member], mount: str) -> list[str]:
-    """The `Set-Cookie` values of all members, in order, for the outer reply.
-
-    Of several with the same name, Domain and Path only the last: that is what a browser would keep.
-    One without a Path gets the one that a browser would have given it had it seen the member's own
-    URL (`mount` and target), because the batch has another.
-    """
-    cookies: dict[tuple[str, str, str], str] = {}
-    for member in members:
-        response = member.response
-        if response is None or response.problem is Problem.APPLICATION_ERROR:
-            continue
-        for name, value in response.fields:
-            if name.lower() == "set-cookie":
-                cookie, key = _with_path(value, mount + member.request.target)
-                cookies.pop(key, None)  # the order is that of the last
-                cookies[key] = cookie
-    return list(cookies.values())
+_SECONDS = re.compile(r"-?[0-9]{1,18}")
 
 
-def _with_path(cookie: str, target: str) -> tuple[str, tuple[str, str, str]]:
-    """The `Set-Cookie` value with a Path, and what makes it the same cookie as another."""
-    pair, *attributes = cookie.split(";")
-    path = domain = ""
-    for attribute in attributes:  # the last of a name counts (RFC 6265 §5.3)
-        name, _, value = (part.strip(" \t") for part in attribute.partition("="))
-        if name.lower() == "path":
-            path = value
-        elif name.lower() == "domain" and value:
-            domain = value.removeprefix(".").lower()
+class Cookie(NamedTuple):
+    """One `Set-Cookie` field, as a browser reads it (RFC 6265 §5.2, §5.3)."""
+
+    name: str
+    """Empty for one that no browser keeps."""
+    value: str
+    domain: str
+    """In lower case, without a dot before it; empty if none was named."""
+    path: str
+    """As named, or else the default path of the member's own URL."""
+    secure: bool
+    expires: float | None
+    """Seconds since the epoch; None for the end of the session."""
+    field: str
+    """The field's value, with a Path."""
+
+
+def _parsed(field: str, target: str) -> Cookie:
+    """The cookie that a reply to `target` sets."""
+    pair, *rest = field.split(";")
+    name, equals, value = pair.partition("=")
+    attributes = {}
+    for attribute in rest:  # the last of a name counts
+        key, _, setting = attribute.partition("=")
+        attributes[key.strip(" \t").lower()] = setting.strip(" \t")
+    path = attributes.get("path", "")
     if not path.startswith("/"):
         path = default_path(target)
-        cookie = f"{cookie}; Path={path}"
-    return cookie, (pair.partition("=")[0].strip(" \t"), domain, path)
+        field = f"{field}; Path={path}"
+    return Cookie(
+        name.strip(" \t") if equals else "",
+        value.strip(" \t"),
+        attributes.get("domain", "").removeprefix(".").lower(),
+        path,
+        "secure" in attributes,
+        _expiry(attributes),
+        field,
+    )
+
+
+def _expiry(attributes: dict[str, str]) -> float | None:
+    """When a cookie expires: Max-Age wins over Expires, and what is malformed does not count."""
+    if _SECONDS.fullmatch(seconds := attributes.get("max-age", "")):
+        return time() + int(seconds)
+    date = parse_date(attributes.get("expires"))
+    return date.timestamp() if date else None
 
 
 def default_path(target: str) -> str:
     """The path of a cookie that names none, set by a reply to `target` (RFC 6265 §5.1.4)."""
     path = target.partition("?")[0]
     return path[: path.rfind("/")] or "/"
+
+
+class Jar:
+    """The cookies that the members of one batch set: for later members, and for the outer reply."""
+
+    def __init__(self, origin: Origin) -> None:
+        self._origin = origin
+        self._cookies: dict[tuple[str, str, str], Cookie] = {}
+
+    def keep(self, members: Iterable[Member]) -> None:
+        """Take the cookies that these members set, in order.
+
+        Of several with the same name, Domain and Path only the last: so does a browser.
+        """
+        for member in members:
+            response = member.response
+            if response is None or member.undone or response.problem is Problem.APPLICATION_ERROR:
+                continue
+            for name, value in response.fields:
+                if name.lower() == "set-cookie":
+                    cookie = _parsed(value, self._origin.mount + member.request.target)
+                    key = (cookie.name, cookie.domain, cookie.path)
+                    self._cookies.pop(key, None)  # the order is that of the last
+                    self._cookies[key] = cookie
+
+    def promoted(self) -> list[str]:
+        """The `Set-Cookie` values for the outer reply.
+
+        One without a Path has the one that a browser would have given it had it seen the member's
+        own URL, because the batch has another.
+        """
+        return [cookie.field for cookie in self._cookies.values()]
+
+    def header(self, target: str) -> str | None:
+        """The `Cookie` header for a member's `target`; None where it stays the client's own.
+
+        As a browser would do it, had the client sent the members one by one; but Domain and
+        SameSite are not looked at: behind a proxy, `Host` may not be what the browser sees. A
+        cookie that was set replaces the client's of that name wherever its own Path matches.
+        """
+        if not self._cookies:
+            return None
+        path = self._origin.mount + target.partition("?")[0]
+        matching = {
+            (cookie.name, cookie.path): cookie
+            for cookie in self._cookies.values()
+            if cookie.name
+            and (self._origin.https or not cookie.secure)
+            and _matches(path, cookie.path)
+        }
+        if not matching:
+            return None
+        names = {name for name, _ in matching}
+        client = self._origin.cookie.split(";")
+        pairs = [pair.strip(" \t") for pair in client if _name(pair) not in names]
+        now = time()
+        for cookie in sorted(matching.values(), key=_path_length, reverse=True):  # RFC 6265 §5.4
+            if cookie.expires is None or cookie.expires > now:
+                pairs.append(f"{cookie.name}={cookie.value}")
+        return "; ".join(filter(None, pairs))
+
+
+def _path_length(cookie: Cookie) -> int:
+    return len(cookie.path)
+
+
+def _name(pair: str) -> str:
+    return pair.partition("=")[0].strip(" \t")
+
+
+def _matches(path: str, cookie_path: str) -> bool:
+    """Whether a cookie of that Path is sent with a request for `path` (RFC 6265 §5.1.4)."""
+    return path == cookie_path or path.startswith(cookie_path.removesuffix("/") + "/")

@@ -1,28 +1,147 @@
-"""When members are sent. Never what is in them, and never how.
+"""When members are sent: one after the other, or side by side in threads. Never what is in them.
 
-An executor takes from the schedule the member that goes next, has it finished (sent, its entry
-written, the schedule told), and yields it. It is lazy: nothing is sent before its member is asked
-for, and closing the generator ends the batch there.
+`run` takes waves from a schedule, has each member finished (sent, its entry written, the schedule
+told), and yields it. It is lazy: nothing is started before it is asked for, but for the threads of
+a wave; and closing it starts no further member.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from time import monotonic
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Generator
+from concurrent import futures
+from contextlib import AbstractContextManager
+from contextvars import Context
 
-from batchwsgi.model import Member, Problem
+from batchwsgi.model import Member, Unavailable
 from batchwsgi.schedule import Schedule
 
+log = logging.getLogger("batchwsgi")
 
-def one_after_another(
-    schedule: Schedule, finish: Callable[[Member], None], deadline: float
-) -> Iterator[Member]:
-    """Send the members in order, in this thread; none starts after `deadline` (monotonic clock)."""
-    while True:
-        if monotonic() >= deadline:
-            schedule.end(Problem.DEADLINE, "The time for the batch was over (Limits.deadline).")
-        member = schedule.next()
-        if member is None:
-            return
+Finish = Callable[[Member], None]
+
+
+class Pool:
+    """The threads of one middleware: made at first use, and anew in a forked process.
+
+    `concurrent.futures` looks up `threading` and `queue` when a pool is made, not before: gunicorn
+    reads its configuration, and imports this, before gevent patches them.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self._executor: futures.ThreadPoolExecutor | None = None
+        self._process = 0
+
+    def submit(self, job: Callable[[], Member | None]) -> futures.Future[Member | None]:
+        """Have `job` run in one of the threads, some time."""
+        if self._executor is None or self._process != os.getpid():
+            # Two batches may both get here first: one of the two pools then serves this call only.
+            self._executor = futures.ThreadPoolExecutor(self.threads, "batchwsgi")
+            self._process = os.getpid()
+        return self._executor.submit(job)
+
+
+def run(
+    schedule: Schedule,
+    finish: Finish,
+    finish_group: Callable[[list[Member]], None],
+    settle: Callable[[list[Member]], None],
+    pool: Pool | None,
+) -> Generator[Member]:
+    """Finish all members, and give each when it is done.
+
+    A group is finished as a whole, by `finish_group`, before one of it is given. `settle` is told
+    when a wave is over.
+    """
+    while wave := schedule.wave():
+        if wave[0].group is not None:
+            finish_group(wave)
+            yield from wave
+        elif pool is None or len(wave) == 1:
+            finish(wave[0])
+            yield wave[0]
+        else:
+            yield from _side_by_side(wave, finish, pool)
+        settle(wave)
+
+
+def _side_by_side(wave: list[Member], finish: Finish, pool: Pool) -> Generator[Member]:
+    """Finish the members of one wave in the threads of `pool` and in this one.
+
+    This thread works too, so that a pool that is busy with other batches cannot starve this one;
+    and one job is one member, so that a slow client holds up none of the pool's threads. At most
+    `pool.threads` + 1 members are started and not yet given.
+    """
+    waiting = deque(wave)
+
+    def job() -> Member | None:
+        try:
+            member = waiting.popleft()
+        except IndexError:
+            return None
         finish(member)
-        yield member
+        return member
+
+    jobs: set[futures.Future[Member | None]] = set()
+    without_job = len(wave)
+    try:
+        while waiting or jobs:
+            while without_job > 1 and len(jobs) < pool.threads:
+                jobs.add(pool.submit(job))
+                without_job -= 1
+            without_job -= 1  # for this thread; if there is none left, it takes one from the jobs
+            if member := job():
+                yield member
+            else:  # all are started, by those jobs that cannot be cancelled
+                jobs = {begun for begun in jobs if not begun.cancel()}
+                futures.wait(jobs, return_when=futures.FIRST_COMPLETED)
+            done = {ended for ended in jobs if ended.done()}
+            jobs -= done
+            for ended in done:
+                if member := ended.result():  # raises what its member raised
+                    yield member
+    finally:
+        waiting.clear()
+        futures.wait([begun for begun in jobs if not begun.cancel()])
+
+
+class Undo(Exception):
+    """Raised inside a transaction to have it rolled back; no application sees it."""
+
+
+def atomically(
+    members: list[Member],
+    finish: Finish,
+    transaction: Callable[[], AbstractContextManager[object]],
+    context: Context,
+) -> str | None:
+    """Finish `members` in this thread, in a transaction that is undone if one of them fails.
+
+    Gives None if it was committed, or why it was undone. It is entered and left in `context`.
+    Raises `Unavailable` if it cannot be entered, with nothing sent.
+    """
+    try:
+        manager = context.run(transaction)
+        context.run(manager.__enter__)
+    except Exception:
+        log.exception("the transaction of a batch could not be entered")
+        raise Unavailable("The transaction could not be entered.") from None
+    try:
+        for member in members:
+            finish(member)
+    except BaseException as error:
+        context.run(manager.__exit__, type(error), error, error.__traceback__)
+        raise
+    failed = next((member for member in members if member.failed), None)
+    undo = Undo() if failed else None
+    try:
+        context.run(manager.__exit__, type(undo) if undo else None, undo, None)
+    except Exception as error:
+        if error is not undo:
+            log.exception("the transaction of a batch could not be ended")
+        if failed is None:
+            return "The transaction could not be committed."
+    return f"The request at index {failed.index} failed." if failed else None

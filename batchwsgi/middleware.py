@@ -5,39 +5,26 @@ Everything is wired together here and decided elsewhere: no parsing, no batch se
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextvars import copy_context
 from http import HTTPStatus
-from time import monotonic, perf_counter
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from werkzeug.exceptions import ClientDisconnected
 from werkzeug.wsgi import LimitedStream
 
-from batchwsgi import cookies
-from batchwsgi.dialects import Dialect, choose
+from batchwsgi.dialects import Dialect, choose, streams
 from batchwsgi.dialects.native import Native
-from batchwsgi.executors import one_after_another
-from batchwsgi.model import (
-    Batch,
-    BatchError,
-    LengthRequired,
-    Member,
-    MethodNotAllowed,
-    Problem,
-    Response,
-    TooLarge,
-)
+from batchwsgi.executors import Pool
+from batchwsgi.model import BatchError, LengthRequired, MethodNotAllowed, TooLarge
 from batchwsgi.options import Limits
 from batchwsgi.rules import Rules
-from batchwsgi.schedule import Schedule
+from batchwsgi.run import Run, Transaction
 from batchwsgi.wsgi import MARK, Outer, authorized, checked_environ_keys
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
-
-access_log = logging.getLogger("batchwsgi.access")
 
 _DIALECTS: tuple[Dialect, ...] = (Native(),)
 
@@ -63,6 +50,10 @@ class BatchMiddleware:
     - `environ_keys`: more keys of the outer environ that members inherit.
     - `authorize`: called with each member's environ just before the application. It refuses by
       raising a `werkzeug.exceptions.HTTPException`, which becomes that member's response.
+    - `transaction`: a callable that returns a context manager; a batch with `on-fail: rollback`
+      runs inside it. The README has recipes for Django and SQLAlchemy.
+    - `threads`: above 0, neighbouring members with safe methods (GET, HEAD, OPTIONS) run side by
+      side in that many threads, which all batches share, and in the server's own.
     - `encoded_slashes`: let `%2F` and `%5C` through in paths.
 
     Raises `TypeError` or `ValueError` for an option that cannot be right.
@@ -77,119 +68,101 @@ class BatchMiddleware:
         member_headers: Iterable[str] = (),
         environ_keys: Iterable[str] = (),
         authorize: Callable[[WSGIEnvironment], None] | None = None,
+        transaction: Transaction | None = None,
+        threads: int = 0,
         encoded_slashes: bool = False,
     ) -> None:
         if not path.startswith("/"):
             raise ValueError(f"path: {path!r} does not begin with /")
         if authorize is not None and not callable(authorize):
             raise TypeError(f"authorize: {authorize!r} cannot be called")
+        if transaction is not None and not callable(transaction):
+            raise TypeError(f"transaction: {transaction!r} cannot be called")
+        if type(threads) is not int or threads < 0:
+            raise ValueError(f"threads: {threads!r} is not a number of threads")
         self.app = app
         self.path = path
         self.limits = limits
         self._path_info = path.encode().decode("latin-1")  # as PEP 3333 has it
         self._members_app = authorized(app, authorize) if authorize else app
-        self._rules = Rules(path, limits, member_headers, encoded_slashes)
+        self._rules = Rules(
+            path, limits, member_headers, encoded_slashes, can_roll_back=transaction is not None
+        )
         self._environ_keys = checked_environ_keys(environ_keys)
+        self._transaction = transaction
+        self._pool = Pool(threads) if threads else None
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a batch (PEP 3333), or pass the request through."""
         if environ.get("PATH_INFO") != self._path_info:
             return self.app(environ, start_response)
         deadline = monotonic() + self.limits.deadline
+        status = 200
         try:
-            status, headers, body = self._reply(environ, deadline)
+            headers, body = self._reply(environ, deadline)
         except BatchError as error:
-            status, body = error.status, error.document()
-            headers = [("Content-Type", "application/problem+json"), *error.fields]
-        headers += [("Content-Length", str(len(body))), *_EVERY_REPLY]
-        start_response(f"{status} {HTTPStatus(status).phrase}", headers)
-        return [b"" if environ["REQUEST_METHOD"] == "HEAD" else body]
+            status = error.status
+            headers, body = _whole("application/problem+json", error.document())
+            headers += error.fields
+        start_response(f"{status} {HTTPStatus(status).phrase}", headers + _EVERY_REPLY)
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else body
 
     def _reply(
         self, environ: WSGIEnvironment, deadline: float
-    ) -> tuple[int, list[tuple[str, str]], bytes]:
-        """Status, headers and body. Raises `BatchError`, with nothing executed."""
+    ) -> tuple[list[tuple[str, str]], Iterable[bytes]]:
+        """Headers and body. Raises `BatchError`, with nothing executed."""
         dialect = _dialect(environ)
-        body = _body(environ, self.limits.max_body_size)
+        document = _body(environ, self.limits.max_body_size)
         if MARK in environ:
             raise BatchError("A batch cannot be part of a batch.")
-        outer = Outer(self._members_app, environ, copy_context(), self._environ_keys)
-        batch = dialect.decode(body, self._rules, outer.origin.authenticated)
-        run = _Run(outer, dialect, batch, self.limits)
-        for _ in one_after_another(run.schedule, run.finish, deadline):
+        side_by_side = self._pool is not None
+        outer = Outer(self._members_app, environ, copy_context(), self._environ_keys, side_by_side)
+        batch = dialect.decode(document, self._rules, outer.origin)
+        run = Run(
+            batch,
+            outer,
+            dialect,
+            limits=self.limits,
+            deadline=deadline,
+            pool=self._pool,
+            transaction=self._transaction,
+        )
+        if streams(dialect, environ.get("HTTP_ACCEPT", "")):
+            return [("Content-Type", dialect.stream_type)], _Stream(run.lines())
+        for _ in run.members():
             pass
-        headers = [("Content-Type", dialect.reply_type)]
-        for cookie in cookies.promoted(batch.members, outer.origin.mount):
-            headers.append(("Set-Cookie", cookie))
-        return 200, headers, dialect.encode(member.entry for member in batch.members)
+        reply = dialect.encode(member.entry for member in batch.members)
+        headers, body = _whole(dialect.reply_type, reply)
+        headers += [("Set-Cookie", cookie) for cookie in run.jar.promoted()]
+        return headers, body
 
 
-class _Run:
-    """One batch on its way: what finishing a member needs, and what is left of the limits."""
+def _whole(content_type: str, body: bytes) -> tuple[list[tuple[str, str]], list[bytes]]:
+    """Headers and body of a reply that is sent in one piece."""
+    return [("Content-Type", content_type), ("Content-Length", str(len(body)))], [body]
 
-    def __init__(self, outer: Outer, dialect: Dialect, batch: Batch, limits: Limits) -> None:
-        self.schedule = Schedule(batch)
-        self._outer = outer
-        self._dialect = dialect
-        self._count = len(batch.members)
-        self._member_limit = limits.max_member_size
-        self._reply_left = limits.max_reply_size
-        self._logs = access_log.isEnabledFor(logging.INFO)
 
-    def finish(self, member: Member) -> None:
-        """Send `member` if it has no response yet, write its entry, and tell the schedule.
+class _Stream:
+    """The body of a streamed reply (PEP 3333). Closing it starts no further member.
 
-        The entry comes before the schedule is told: its length may make the member a failure.
-        """
-        if member.response is not None:
-            member.entry = self._dialect.entry(member)
-            return
-        limit = min(self._member_limit, self._reply_left)
-        member.response = self._send(member, limit)
-        member.entry = self._dialect.entry(member)
-        problem = member.response.problem
-        if problem is Problem.TOO_LARGE or (problem is None and len(member.entry) > limit):
-            self._cut_off(member, member.response, limit)
-        elif problem is None:
-            self._reply_left -= len(member.entry)
-        if not self._reply_left:
-            self.schedule.end(
-                Problem.REPLY_LIMIT, "The reply is as long as it may be (Limits.max_reply_size)."
-            )
-        self.schedule.done(member)
+    The first line is made at once: until then the batch can still be refused.
+    """
 
-    def _send(self, member: Member, limit: int) -> Response:
-        """The application's response to `member`, with a line in the access log."""
-        if not self._logs:
-            return self._outer.send(member.request, limit)
-        started = perf_counter()
-        response = self._outer.send(member.request, limit)
-        origin = self._outer.origin
-        access_log.info(
-            '%s "%s %s%s" %d %d %.3f ms, member %d of %d',
-            origin.client,
-            member.request.method,
-            origin.mount,
-            member.request.target,
-            response.status,
-            len(response.body),
-            (perf_counter() - started) * 1000,
-            member.index + 1,
-            self._count,
-        )
-        return response
+    def __init__(self, lines: Generator[bytes]) -> None:
+        self._lines = lines
+        self._first: bytes | None = next(lines)
 
-    def _cut_off(self, member: Member, response: Response, limit: int) -> None:
-        """Answer for `member`, whose `response` is longer than `limit`; its cookies stay."""
-        name = "max_member_size"
-        if limit == self._reply_left:
-            name = "max_reply_size"
-            self._reply_left = 0
-        member.response = Problem.TOO_LARGE.response(
-            f"The entry is longer than {limit} bytes (Limits.{name}).",
-            [field for field in response.fields if field[0].lower() == "set-cookie"],
-        )
-        member.entry = self._dialect.entry(member)
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        line, self._first = self._first, None
+        return next(self._lines) if line is None else line
+
+    def close(self) -> None:
+        """End the batch where it is; members that run are waited for."""
+        self._first = b""
+        self._lines.close()
 
 
 def _dialect(environ: WSGIEnvironment) -> Dialect:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from http import HTTPStatus
 from typing import Any, ClassVar, NamedTuple
 
@@ -53,6 +53,30 @@ class Response(NamedTuple):
         """The body, decoded from JSON (RFC 8259). Raises `ValueError` if it is not JSON."""
         return json.loads(self.body)
 
+    def shown(self) -> dict[str, tuple[str, str]]:
+        """The headers that a client is shown, by lower-case name: the name as sent, and the value.
+
+        Repeated ones are joined (RFC 9110 §5.3). Not shown is what is about a connection (§7.6.1),
+        which a member has not, and `Set-Cookie`, which goes where scripts do not see it.
+        """
+        headers: dict[str, tuple[str, str]] = {}
+        for name, value in self.fields:
+            lower = name.lower()
+            if lower in headers:
+                first_name, before = headers[lower]
+                headers[lower] = first_name, f"{before}, {value}"
+            elif lower not in _NOT_SHOWN:
+                headers[lower] = name, value
+        return headers
+
+
+_NOT_SHOWN = frozenset(
+    (
+        "connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer "
+        "trailers transfer-encoding upgrade set-cookie"
+    ).split()
+)
+
 
 class Problem(enum.Enum):
     """Why the endpoint answered for a member: the name in its `type`, the status, and a title.
@@ -61,6 +85,9 @@ class Problem(enum.Enum):
     """
 
     STOPPED = "stopped", 424, "Not executed: an earlier request failed"
+    DEPENDENCY_FAILED = "dependency-failed", 424, "Not executed: a request it depends on failed"
+    REFERENCE = "reference", 424, "Not executed: a reference could not be filled in"
+    ROLLED_BACK = "rolled-back", 424, "Undone: the batch was rolled back"
     DEADLINE = "deadline", 503, "Not executed: the time for the batch was used up"
     REPLY_LIMIT = "reply-limit", 503, "Not executed: the limit of the whole reply was used up"
     APPLICATION_ERROR = "application-error", 500, "Executed: the application failed"
@@ -91,23 +118,43 @@ class Problem(enum.Enum):
 class Member:
     """The whole life of one sub-request in one record; there are no lists to keep in step."""
 
-    __slots__ = ("entry", "index", "request", "response", "source")
+    bind: Callable[[], Request] | None = None
+    """Makes the complete request of one with references to earlier replies, when its turn has come.
+    Raises `Unresolved`."""
+    depends_on: Collection[int] = ()
+    """The places of the members that have to succeed first, all of them before its own."""
+    group: int | None = None
+    """Members of one group are done all or none; None for one that stands alone."""
+    referenced = False
+    """Whether the body of its reply is needed by a later member."""
+    response: Response | None = None
+    """None while it waits; the application's, or a problem's if it did not run or finish."""
+    entry = b""
+    """Its part of the reply, as the dialect wrote it."""
+    undone = False
+    """Whether what it did, if it did anything, was rolled back."""
 
     def __init__(self, index: int, request: Request, source: object) -> None:
         self.index = index
         """Its place in the batch, from 0."""
         self.request = request
+        """Complete, unless there is `bind`."""
         self.source = source
         """What the dialect read it from, and needs again to write its entry."""
-        self.response: Response | None = None
-        """None while it waits; the application's, or a problem's if it did not run or finish."""
-        self.entry = b""
-        """Its part of the reply, as the dialect wrote it."""
+
+    @property
+    def safe(self) -> bool:
+        """Whether its method is one that changes nothing."""
+        return self.request.method in SAFE_METHODS
 
     @property
     def failed(self) -> bool:
         """Whether it was answered with a status of 400 or above, by whomever."""
         return self.response is not None and self.response.status >= 400
+
+
+SAFE_METHODS = frozenset(["GET", "HEAD", "OPTIONS"])
+"""RFC 9110 §9.2.1, less `TRACE`, which no batch has."""
 
 
 class OnFail(enum.Enum):
@@ -122,6 +169,27 @@ class Batch(NamedTuple):
 
     members: Sequence[Member]
     on_fail: OnFail
+
+
+class Origin(NamedTuple):
+    """What others than `wsgi` need to know of the outer request."""
+
+    mount: str = ""
+    """`SCRIPT_NAME`, percent-encoded."""
+    host: str = ""
+    """The `Host`, or the server's name and port (RFC 9110 §7.2)."""
+    https: bool = False
+    """Whether the client speaks TLS, perhaps to a proxy."""
+    cookie: str = ""
+    """The client's own `Cookie` header."""
+    client: str = "-"
+    """The client's address, for the log."""
+    authenticated: bool = False
+    """Whether the server has checked the credentials itself."""
+
+
+class Unresolved(Exception):
+    """A reference of a member could not be filled in, or what it brings is not allowed."""
 
 
 class Fault(NamedTuple):
@@ -183,6 +251,12 @@ class TooLarge(BatchError):
     """413: the document, or the number of its requests, is over a limit, which is named."""
 
     status = 413
+
+
+class Unavailable(BatchError):
+    """503: the operator's transaction could not be entered."""
+
+    status = 503
 
 
 class UnsupportedMediaType(BatchError):

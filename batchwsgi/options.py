@@ -41,6 +41,9 @@ class Limits:
     max_reply_size: int = 8 * 1024 * 1024
     """All entries together, as they are encoded for the reply."""
 
+    max_reference_size: int = 256 * 1024
+    """What references bring into one member, as JSON; counted before anything is built of it."""
+
     deadline: float = 20.0
     """Seconds, on the monotonic clock, from the call of the middleware. No member *starts* after
     it: WSGI cannot stop one that runs. gunicorn kills a worker after 30 s. 0: none starts."""

@@ -15,6 +15,11 @@ from batchwsgi.options import Limits
 Headers = tuple[tuple[str, str], ...]
 
 _METHOD = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110 §5.6.2, token
+_METHODS = {
+    spelled: method
+    for method in ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
+    for spelled in (method, method.lower())
+}
 _HEADER_NAME = re.compile(r"[A-Za-z0-9-]+")  # no underscore: WSGI folds "-" and "_"
 _HEADER_VALUE = re.compile(r"[\x20-\x7e\x80-\xff]*")
 
@@ -57,7 +62,8 @@ class Rules:
 
     `path` is the endpoint's own, `member_headers` are the names that the operator adds to those a
     member may set (a name, or a prefix and `*`). `encoded_slashes` lets `%2F` and `%5C` through in
-    paths. Raises `ValueError` for a header that no member may ever set, or that is malformed.
+    paths; `can_roll_back` tells that there is a transaction. Raises `ValueError` for a header that
+    no member may ever set, or that is malformed.
     """
 
     def __init__(
@@ -66,10 +72,12 @@ class Rules:
         limits: Limits,
         member_headers: Iterable[str] = (),
         encoded_slashes: bool = False,
+        can_roll_back: bool = False,
     ) -> None:
         if isinstance(member_headers, str):
             raise TypeError("member_headers: a sequence of names, not one string")
         self.limits = limits
+        self.can_roll_back = can_roll_back
         self._path = path
         self._encoded_slashes = encoded_slashes
         names = [_operators_header(name) for name in member_headers]
@@ -80,7 +88,7 @@ class Rules:
         """The target that `uri` means, with `query` (percent-encoded) added to its own."""
         if _PLAIN_TARGET.fullmatch(uri):
             target = uri
-            if uri.partition("?")[0] == self._path:
+            if uri.startswith(self._path) and uri.partition("?")[0] == self._path:
                 raise ValueError(_NO_BATCH_INSIDE)
         else:
             target = percent_encoded(uri)
@@ -145,6 +153,8 @@ _NO_BATCH_INSIDE = "this is the batch endpoint itself: a batch cannot be part of
 
 def checked_method(method: str) -> str:
     """The method in upper case: an RFC 9110 token, but not `CONNECT` or `TRACE`."""
+    if known := _METHODS.get(method):
+        return known
     # The check comes before the change of case: "poſt".upper() is "POST".
     if not _METHOD.fullmatch(method):
         raise ValueError(f"{_shown(method)} is not a method (RFC 9110 §9.1)")

@@ -1,4 +1,4 @@
-"""Which member of a batch goes next, and what a failure leaves out.
+"""Which members of a batch go next, and which do not go at all.
 
 Sans-IO: a schedule is asked and told. It never blocks, calls nothing, and does not know time.
 """
@@ -9,35 +9,76 @@ from collections import deque
 
 from batchwsgi.model import Batch, Member, OnFail, Problem
 
+Reason = tuple[Problem, str]
+
 
 class Schedule:
-    """The members of `batch` in the order in which they are dealt with.
+    """The members of `batch`, in the order in which they are dealt with.
 
-    `next` gives the member that comes next; if it has its response by then, it is not to be sent.
-    `done` tells that a member has its response. A batch ends early once, by the first `end`; what
-    has not been sent by then is answered with that reason.
+    - `wave` gives those that come next: one, or a whole group, or, if `side_by_side`, neighbours
+      that can be sent at the same time.
+    - `start` decides, when a member's turn has come, whether it is sent.
+    - `done` tells that a member has its response, sent or not.
+    - `end` ends the batch early.
+
+    What is not sent is answered with the reason. A batch ends early once, by the first reason; so
+    does a group.
     """
 
-    def __init__(self, batch: Batch) -> None:
+    def __init__(self, batch: Batch, side_by_side: bool = False) -> None:
+        self._members = batch.members
         self._waiting = deque(batch.members)
         self._stops = batch.on_fail is OnFail.STOP
-        self._ended: tuple[Problem, str] | None = None
+        self._side_by_side = side_by_side and not self._stops
+        self._ended: Reason | None = None
+        self._ended_groups: dict[int, Reason] = {}
 
-    def next(self) -> Member | None:
-        """The next member, or None when all have been given."""
+    def wave(self) -> list[Member]:
+        """The members that come next; none when all have been given.
+
+        A write waits for all before it and holds all after it; only neighbours with safe methods,
+        none of which depends on another of them, form a wave.
+        """
         if not self._waiting:
-            return None
-        member = self._waiting.popleft()
-        if self._ended:
-            reason, detail = self._ended
-            member.response = reason.response(detail)
-        return member
+            return []
+        wave = [first := self._waiting.popleft()]
+        if first.group is None and not (self._side_by_side and first.safe):
+            return wave
+        while self._waiting and self._together(first, self._waiting[0]):
+            wave.append(self._waiting.popleft())
+        return wave
+
+    def _together(self, first: Member, member: Member) -> bool:
+        """Whether `member` can be in the wave of `first` and those between."""
+        if first.group is not None or member.group is not None:
+            return first.group == member.group
+        return member.safe and all(index < first.index for index in member.depends_on)
+
+    def start(self, member: Member) -> None:
+        """Answer for `member` if it is not to be sent."""
+        reason = self._ended
+        if member.group is not None:
+            reason = self._ended_groups.get(member.group, reason)
+        if reason is None:
+            for index in member.depends_on:
+                if self._members[index].failed:
+                    detail = f"It depends on the request at index {index}, which failed."
+                    reason = Problem.DEPENDENCY_FAILED, detail
+                    break
+        if reason is not None:
+            problem, detail = reason
+            member.response = problem.response(detail)
 
     def done(self, member: Member) -> None:
-        """`member`, given by `next`, has its response."""
-        if self._stops and member.failed:
-            self.end(Problem.STOPPED, f"The request at index {member.index} failed.")
+        """Note what the response of `member` means for others."""
+        if not member.failed:
+            return
+        reason = self._ended or (Problem.STOPPED, f"The request at index {member.index} failed.")
+        if member.group is not None:
+            self._ended_groups.setdefault(member.group, reason)
+        if self._stops:
+            self.end(*reason)
 
-    def end(self, reason: Problem, detail: str) -> None:
+    def end(self, problem: Problem, detail: str) -> None:
         """Send nothing from now on, for this reason; a later one changes nothing."""
-        self._ended = self._ended or (reason, detail)
+        self._ended = self._ended or (problem, detail)

@@ -12,14 +12,15 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import Context
+from functools import lru_cache
 from io import BytesIO
 from sys import maxsize
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
 from werkzeug.exceptions import HTTPException
 
-from batchwsgi.model import Problem, Request, Response
+from batchwsgi.model import Origin, Problem, Request, Response
 from batchwsgi.rules import checked_method, percent_encoded, subrequest_headers
 
 if TYPE_CHECKING:
@@ -79,22 +80,12 @@ def checked_environ_keys(keys: Iterable[str]) -> tuple[str, ...]:
     return keys
 
 
-class Origin(NamedTuple):
-    """What others need to know of the outer request, which only this module sees."""
-
-    mount: str
-    """`SCRIPT_NAME`, percent-encoded."""
-    client: str
-    """`REMOTE_ADDR`, for the log."""
-    authenticated: bool
-    """Whether the server has checked the credentials itself: `AUTH_TYPE` is set."""
-
-
 class Outer:
     """The outer request as its members inherit it, and the way to send them.
 
     `app` gets the members; `environ` is the outer request's, which stays as it is; `context` is the
-    one that each member runs in a copy of; `environ_keys` are more keys to inherit.
+    one that each member runs in a copy of; `environ_keys` are more keys to inherit; `multithread`
+    tells that members may run side by side.
     """
 
     def __init__(
@@ -103,25 +94,64 @@ class Outer:
         environ: WSGIEnvironment,
         context: Context,
         environ_keys: Iterable[str] = (),
+        multithread: bool = False,
     ) -> None:
         self._app = app
-        self._context = context
-        mount = quote(environ.get("SCRIPT_NAME", ""), "!$&'()*+,;=:@/", encoding="latin-1")
-        client = str(environ.get("REMOTE_ADDR", "-"))
-        self.origin = Origin(mount, client, bool(environ.get("AUTH_TYPE")))
-        self._template = _template(environ, mount, environ_keys)
+        self.context = context
+        self.origin = _origin(environ)
+        self._template = _template(environ, environ_keys)
+        self._raw_targets = [key for key in _RAW_TARGET if key in environ]
+        if multithread:
+            self._template["wsgi.multithread"] = True
 
-    def send(self, request: Request, limit: int = maxsize) -> Response:
+    def send(self, request: Request, limit: int = maxsize, cookie: str | None = None) -> Response:
         """The application's response to `request`, of whose body at most `limit` bytes are read.
 
-        It runs in its own copy of the context, made now: what earlier code set in it is seen, what
-        this member sets is not seen by others.
+        `cookie` is the `Cookie` header, where it is not the client's own. The member runs in its
+        own copy of the context, made now: what earlier code set in it is seen, what this member
+        sets is not seen by others.
         """
-        environ = _child(self._template, request)
-        return self._context.copy().run(call, self._app, environ, limit)
+        environ = self._child(request)
+        if cookie is not None:
+            environ["HTTP_COOKIE"] = cookie
+            if not cookie:
+                del environ["HTTP_COOKIE"]
+        return self.context.copy().run(call, self._app, environ, limit)
+
+    def _child(self, request: Request) -> WSGIEnvironment:
+        """The environ of one member: a copy of the template, with what is its own."""
+        method, target, headers, body = request
+        environ = self._template.copy()
+        path, _, query = target.partition("?")
+        environ["REQUEST_METHOD"] = method
+        environ["PATH_INFO"] = unquote(path, "latin-1") if "%" in path else path
+        environ["QUERY_STRING"] = query
+        for key in self._raw_targets:
+            environ[key] = self.origin.mount + target
+        if headers:
+            environ.update(_header_keys(headers))
+        if body or method in ("POST", "PUT", "PATCH"):
+            environ["CONTENT_LENGTH"] = str(len(body))
+        environ["wsgi.input"] = BytesIO(body)
+        environ[MARK] = request
+        return environ
 
 
-def _template(environ: WSGIEnvironment, mount: str, environ_keys: Iterable[str]) -> WSGIEnvironment:
+def _origin(environ: WSGIEnvironment) -> Origin:
+    """What others need to know of the outer request."""
+    port = environ.get("SERVER_PORT", "")
+    forwarded = environ.get("HTTP_X_FORWARDED_PROTO", "").partition(",")[0].strip().lower()
+    return Origin(
+        mount=quote(environ.get("SCRIPT_NAME", ""), "!$&'()*+,;=:@/", encoding="latin-1"),
+        host=environ.get("HTTP_HOST") or f"{environ.get('SERVER_NAME', '')}:{port}",
+        https="https" in (environ.get("wsgi.url_scheme"), forwarded),
+        cookie=environ.get("HTTP_COOKIE", ""),
+        client=str(environ.get("REMOTE_ADDR", "-")),
+        authenticated=bool(environ.get("AUTH_TYPE")),
+    )
+
+
+def _template(environ: WSGIEnvironment, environ_keys: Iterable[str]) -> WSGIEnvironment:
     """What all children of `environ` share, built once for each batch."""
     template: WSGIEnvironment = {"SCRIPT_NAME": ""}
     for key in _INHERITED:
@@ -139,31 +169,8 @@ def _template(environ: WSGIEnvironment, mount: str, environ_keys: Iterable[str])
     accept = template.get("HTTP_ACCEPT", "").lower()
     if "application/x-ndjson" in accept or "multipart/" in accept:
         del template["HTTP_ACCEPT"]  # it asks for a form of the batch's reply
-    for key in _RAW_TARGET:
-        if key in environ:
-            template[key] = mount  # `_child` adds its target
     template["wsgi.input_terminated"] = True
     return template
-
-
-def _child(template: WSGIEnvironment, request: Request) -> WSGIEnvironment:
-    """The environ of one member: a copy of the template, with what is its own."""
-    method, target, headers, body = request
-    environ = template.copy()
-    path, _, query = target.partition("?")
-    environ["REQUEST_METHOD"] = method
-    environ["PATH_INFO"] = unquote(path, "latin-1") if "%" in path else path
-    environ["QUERY_STRING"] = query
-    for key in _RAW_TARGET:
-        if key in environ:
-            environ[key] += target
-    if headers:
-        environ.update(_header_keys(headers))
-    if body or method in ("POST", "PUT", "PATCH"):
-        environ["CONTENT_LENGTH"] = str(len(body))
-    environ["wsgi.input"] = BytesIO(body)
-    environ[MARK] = request
-    return environ
 
 
 def _header_keys(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
@@ -185,7 +192,7 @@ def _header_key(name: str) -> str:
 # --- One exchange with the application ---------------------------------------------------------
 
 _STATUS = re.compile(r"([1-9][0-9]{2}) ([\t\x20-\x7e\x80-\xff]*)")
-_FIELD = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+\n[\t\x20-\x7e\x80-\xff]*")
+_is_field = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+\n[\t\x20-\x7e\x80-\xff]*").fullmatch
 
 
 class _CutOff(BaseException):
@@ -204,11 +211,11 @@ def call(app: WSGIApplication, environ: WSGIEnvironment, limit: int) -> Response
     body are read, an empty chunk counted as one byte so that an endless reply of them ends too; a
     longer one comes back without its body and as `Problem.TOO_LARGE`.
 
-    One straight function with its state in closures: it is the hot path, and a class with the same
-    state costs more than half as much again.
+    One straight function with its state in closures, because every member goes through it.
     """
     method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
-    status = reason = ""
+    code = 0
+    reason = ""
     fields: list[tuple[str, str]] = []
     chunks: list[bytes] = []
     size = 0
@@ -216,25 +223,23 @@ def call(app: WSGIApplication, environ: WSGIEnvironment, limit: int) -> Response
     bodiless = False
 
     def start_response(
-        line: str, headers: list[tuple[str, str]], exc_info: OptExcInfo | None = None, /
+        status: str, headers: list[tuple[str, str]], exc_info: OptExcInfo | None = None
     ) -> Callable[[bytes], object]:
-        nonlocal status, reason, fields, bodiless
+        nonlocal code, reason, fields, bodiless
         if exc_info is not None:
             try:
                 if sent and exc_info[1]:
                     raise exc_info[1].with_traceback(exc_info[2])
             finally:
                 exc_info = None  # it holds the frames that hold it
-        elif status:
+        elif code:
             raise AssertionError("start_response was called again without exc_info (PEP 3333)")
-        matched = _STATUS.fullmatch(line)
-        if matched is None:
-            raise ValueError(f"{line!r} is not a status line: three digits, a space, a reason")
         if not isinstance(headers, list):
             raise TypeError(f"the response headers are {type(headers).__name__}, not list")
         fields = _checked_fields(headers, method, path)
-        status, reason = matched.groups()
-        bodiless = method == "HEAD" or status in ("204", "304") or status[0] == "1"
+        code, reason, bodiless = _parsed_status(status)
+        if method == "HEAD":
+            bodiless = True
         return write
 
     def write(chunk: bytes, /) -> None:
@@ -255,12 +260,12 @@ def call(app: WSGIApplication, environ: WSGIEnvironment, limit: int) -> Response
     try:
         iterable = app(environ, start_response)
         for chunk in iterable:
-            if chunk and not status:
+            if chunk and not code:
                 raise AssertionError("the body began before start_response was called (PEP 3333)")
             write(chunk)
-        if not status:
+        if not code:
             raise AssertionError("start_response was never called (PEP 3333)")
-        response = Response(int(status), reason, fields, b"".join(chunks))
+        response = Response(code, reason, fields, b"".join(chunks))
     except _CutOff:
         pass
     except Exception:
@@ -269,8 +274,18 @@ def call(app: WSGIApplication, environ: WSGIEnvironment, limit: int) -> Response
     finally:
         _close(iterable, method, path)
     if size > limit:  # also where the application caught what should have ended it
-        response = Response(int(status or 200), reason, fields, b"", Problem.TOO_LARGE)
+        response = Response(code or 200, reason, fields, b"", Problem.TOO_LARGE)
     return response
+
+
+@lru_cache(maxsize=256)  # an application has few
+def _parsed_status(status: str) -> tuple[int, str, bool]:
+    """Code, reason, and whether the code says that there is no body (RFC 9110 §6.4.1)."""
+    matched = _STATUS.fullmatch(status)
+    if matched is None:
+        raise ValueError(f"{status!r} is not a status: three digits, a space, a reason")
+    code = int(matched[1])
+    return code, matched[2], code < 200 or code in (204, 304)
 
 
 def _checked_fields(
@@ -281,13 +296,12 @@ def _checked_fields(
     One promoted `Set-Cookie` with a control character makes gunicorn answer 500 for the whole
     batch, after everything in it ran.
     """
-    fields = []
-    for name, value in headers:
-        # One look at both, kept apart by what neither may have; TypeError for what is no str.
-        if _FIELD.fullmatch(name + "\n" + value):
-            fields.append((name, value))
-        else:
-            log.warning("%s %s: response header not passed on: %r", method, path, (name, value))
+    # One look at both parts, kept apart by what neither may have; TypeError for what is no str.
+    fields = [field for field in headers if _is_field("\n".join(field))]
+    if len(fields) < len(headers):
+        for name, value in headers:
+            if (name, value) not in fields:
+                log.warning("%s %s: response header not passed on: %r", method, path, (name, value))
     return fields
 
 

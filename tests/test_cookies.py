@@ -1,16 +1,27 @@
 from __future__ import annotations
 
 import pytest
+from werkzeug.http import http_date
 
-from batchwsgi import Request, Response
-from batchwsgi.cookies import default_path, promoted
-from batchwsgi.model import Member, Problem
+from batchwsgi import BatchMiddleware, Request, Response
+from batchwsgi.cookies import Jar, default_path
+from batchwsgi.model import Member, Origin, Problem
+
+from .support import batch
+
+PAST, FUTURE = http_date(0), "Wed, 01 Jan 2200 00:00:00 GMT"
 
 
 def member(target, *cookies, problem=None):
     made = Member(0, Request("GET", target), {})
     fields = [("set-cookie", cookie) for cookie in cookies]
     made.response = Response(200, "OK", [("Content-Type", "text/plain"), *fields], b"", problem)
+    return made
+
+
+def jar(*members, **origin):
+    made = Jar(Origin(**origin))
+    made.keep(members)
     return made
 
 
@@ -30,6 +41,9 @@ def test_default_path(target, path):
     assert default_path(target) == path
 
 
+# --- To the outer reply ------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
     ("cookie", "shown"),
     [
@@ -41,20 +55,20 @@ def test_default_path(target, path):
         ("a=1; Path=/x; Path=y", "a=1; Path=/x; Path=y; Path=/mnt/user"),
         ('a="q;Path=/x"', 'a="q;Path=/x"'),
         ("a=1; Secure", "a=1; Secure; Path=/mnt/user"),
+        ("novalue", "novalue; Path=/mnt/user"),
     ],
 )
 def test_path_is_that_of_the_members_own_url(cookie, shown):
-    assert promoted([member("/user/7?q=/x", cookie)], "/mnt") == [shown]
+    assert jar(member("/user/7?q=/x", cookie), mount="/mnt").promoted() == [shown]
 
 
 def test_only_the_last_of_the_same_cookie():
-    members = [
-        member(
-            "/", "a=1; Path=/", "b=1; Path=/", "a=2; Path=/x", "a=3; Path=/; Domain=.Example.org"
-        ),
+    kept = jar(
+        member("/", "a=1; Path=/", "b=1; Path=/", "a=2; Path=/x"),
+        member("/", "a=3; Path=/; Domain=.Example.org"),
         member("/", "a=4", "a=5; Path=/; Domain=example.org", "A=6; Path=/"),
-    ]
-    assert promoted(members, "") == [
+    )
+    assert kept.promoted() == [
         "b=1; Path=/",
         "a=2; Path=/x",
         "a=4; Path=/",
@@ -63,10 +77,107 @@ def test_only_the_last_of_the_same_cookie():
     ]
 
 
-def test_an_application_error_promotes_none():
-    members = [
+def test_whose_cookies_do_not_count():
+    undone = member("/", "c=1; Path=/")
+    undone.undone = True
+    kept = jar(
         member("/", "a=1; Path=/", problem=Problem.APPLICATION_ERROR),
         member("/", "b=1; Path=/", problem=Problem.TOO_LARGE),
+        undone,
         Member(2, Request("GET", "/"), {}),
+    )
+    assert kept.promoted() == ["b=1; Path=/"]
+
+
+# --- To later members --------------------------------------------------------------------------
+
+HEADERS = {
+    "nothing set": ([], "/x", None),
+    "set": (["a=1"], "/x", "own=0; a=1"),
+    "replaces the client's": (["own=1"], "/x", "own=1"),
+    "quotes and all": (['a="1 2,3"'], "/x", 'own=0; a="1 2,3"'),
+    "empty value": (["a="], "/x", "own=0; a="),
+    "equals in the value": (["a=b=c"], "/x", "own=0; a=b=c"),
+    "no pair": (["novalue"], "/x", None),
+    "no name": (["=value"], "/x", None),
+    "path matches": (["a=1; Path=/x"], "/x/y", "own=0; a=1"),
+    "path matches exactly": (["a=1; Path=/x"], "/x?q", "own=0; a=1"),
+    "path with a slash": (["a=1; Path=/x/"], "/x/y", "own=0; a=1"),
+    "path is no prefix of a name": (["a=1; Path=/x"], "/xy", None),
+    "path does not match": (["own=1; Path=/z"], "/x", None),
+    "longer paths first": (["a=1; Path=/", "b=2; Path=/x"], "/x", "own=0; b=2; a=1"),
+    "same name, two paths": (["a=1; Path=/", "a=2; Path=/x"], "/x", "own=0; a=2; a=1"),
+    "the last counts": (["a=1", "a=2"], "/x", "own=0; a=2"),
+    "domains are one": (["a=1; Domain=b.test", "a=2"], "/x", "own=0; a=2"),
+    "deleted by Max-Age": (["own=; Max-Age=0"], "/x", ""),
+    "deleted by a negative Max-Age": (["own=; Max-Age=-1"], "/x", ""),
+    "deleted by Expires": ([f"own=; Expires={PAST}"], "/x", ""),
+    "expires later": ([f"a=1; Expires={FUTURE}"], "/x", "own=0; a=1"),
+    "Max-Age wins": ([f"a=1; Max-Age=9; Expires={PAST}"], "/x", "own=0; a=1"),
+    "malformed Max-Age": (["a=1; Max-Age=soon"], "/x", "own=0; a=1"),
+    "malformed Expires": (["a=1; Expires=soon"], "/x", "own=0; a=1"),
+    "set and deleted": (["a=1", "a=; Max-Age=0"], "/x", "own=0"),
+    "Secure on http": (["own=1; Secure"], "/x", None),
+}
+
+
+@pytest.mark.parametrize("case", HEADERS)
+def test_header(case):
+    cookies, target, header = HEADERS[case]
+    assert jar(member("/", *cookies), cookie="own=0").header(target) == header
+
+
+def test_secure_on_https():
+    kept = jar(member("/", "a=1; Secure"), cookie="own=0", https=True)
+    assert kept.header("/") == "own=0; a=1"
+
+
+def test_the_mount_is_a_part_of_the_path():
+    kept = jar(member("/x/y", "a=1", "b=2; Path=/x", "c=3; Path=/mnt"), mount="/mnt")
+    assert kept.header("/x/z") == "a=1; c=3"
+    assert kept.header("/y") == "c=3"
+
+
+def test_the_clients_own_header_stays_as_it_is():
+    kept = jar(member("/", "a=1; Path=/x"), cookie=' weird ;; "q=1"; a=0;b')
+    assert kept.header("/y") is None
+    assert kept.header("/x") == 'weird; "q=1"; b; a=1'
+
+
+def echo_cookie(request, start_response):
+    """Shows the cookies it is sent; sets those in its query."""
+    query = request["QUERY_STRING"].replace("%20", " ")
+    cookies = [("Set-Cookie", cookie) for cookie in query.split("&") if cookie]
+    start_response("200 OK", [("Content-Type", "text/plain"), *cookies])
+    return [request.get("HTTP_COOKIE", "none").encode()]
+
+
+def seen(*items, **more):
+    return [entry["body"] for entry in batch(BatchMiddleware(echo_cookie), *items, **more).entries]
+
+
+def test_later_members_see_what_earlier_ones_set():
+    items = [
+        "/?a=1;%20Path=/&b=2",
+        "/",
+        "/?a=;%20Max-Age=0;%20Path=/",
+        "/",
+        "/?b=;%20Max-Age=0",
+        "/",
     ]
-    assert promoted(members, "") == ["b=1; Path=/"]
+    assert seen(*items) == ["none", "a=1; b=2", "a=1; b=2", "b=2", "b=2", "none"]
+    assert seen("/?a=1", "/", headers={"Cookie": "a=0; c=3"}) == ["a=0; c=3", "c=3; a=1"]
+
+
+@pytest.mark.parametrize(
+    ("more", "sent"),
+    [
+        ({}, False),
+        ({"wsgi.url_scheme": "https"}, True),
+        ({"headers": {"X-Forwarded-Proto": "https"}}, True),
+        ({"headers": {"X-Forwarded-Proto": "HTTPS, http"}}, True),
+        ({"headers": {"X-Forwarded-Proto": "http, https"}}, False),
+    ],
+)
+def test_secure(more, sent):
+    assert seen("/?a=1;Secure", "/", **more) == ["none", "a=1" if sent else "none"]

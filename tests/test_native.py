@@ -11,17 +11,18 @@ from hypothesis import strategies as st
 
 from batchwsgi import Limits, Request, Response
 from batchwsgi.dialects.native import Native
-from batchwsgi.model import BatchError, Malformed, Member, OnFail, TooLarge
+from batchwsgi.model import BatchError, Malformed, Member, OnFail, Origin, TooLarge
 from batchwsgi.rules import _NO_BATCH_INSIDE, Rules
 
 RULES = Rules("/batch", Limits())
+ORIGIN = Origin()
 JSON_TYPE = ("Content-Type", "application/json")
 FORM_TYPE = ("Content-Type", "application/x-www-form-urlencoded")
 
 
-def decode(document, rules=RULES, authenticated=False):
+def decode(document, rules=RULES, origin=ORIGIN):
     body = document if isinstance(document, bytes) else json.dumps(document).encode()
-    return Native().decode(body, rules, authenticated)
+    return Native().decode(body, rules, origin)
 
 
 def request(**item):
@@ -83,7 +84,7 @@ def test_on_fail(word):
         ),
         (
             {"requests": [{"uri": "/"}], "on-fail": "Stop"},
-            {"/on-fail": "'Stop' is neither ignore nor stop"},
+            {"/on-fail": "'Stop' is not ignore, stop or rollback"},
         ),
         (
             {"requests": [{"uri": "/"}], "on-fail": None},
@@ -91,7 +92,7 @@ def test_on_fail(word):
         ),
         (
             {"requests": [{"uri": "/"}], "on-fail": "rollback"},
-            {"/on-fail": "rollback: this endpoint has no transaction to roll back"},
+            {"/on-fail": "rollback: this endpoint has none, its operator has set no transaction"},
         ),
         (
             {"requests": [1, "/x", None, [], True]},
@@ -306,7 +307,8 @@ def test_number_of_headers():
 def test_authorization_where_the_server_has_checked_it():
     document = {"requests": [{"uri": "/", "headers": {"authorization": "Basic x"}}]}
     assert decode(document).members[0].request.headers == [("authorization", "Basic x")]
-    assert faults(document, authenticated=True).keys() == {"/requests/0/headers/authorization"}
+    found = faults(document, origin=Origin(authenticated=True))
+    assert found.keys() == {"/requests/0/headers/authorization"}
 
 
 @pytest.mark.parametrize("name", ["a", "order", "A-_9", "0a", "x" * 64, "-"])
@@ -369,7 +371,7 @@ ITEMS = st.fixed_dictionaries(
 )
 def test_any_bytes_are_a_batch_or_a_batch_error(body):
     try:
-        batch = Native().decode(body, RULES, False)
+        batch = Native().decode(body, RULES, ORIGIN)
     except BatchError as error:
         assert 400 <= json.loads(error.document())["status"] < 500
         return

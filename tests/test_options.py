@@ -20,6 +20,7 @@ def test_defaults():
         max_headers=50,
         max_member_size=1_048_576,
         max_reply_size=8_388_608,
+        max_reference_size=262_144,
         deadline=20.0,
     )
 
@@ -64,6 +65,10 @@ def test_a_very_large_limit():
         ({"path": "batch"}, ValueError, "path: 'batch' does not begin with /"),
         ({"member_headers": "X-Tenant"}, TypeError, "member_headers: a sequence of names"),
         ({"environ_keys": "myapp.tenant"}, TypeError, "environ_keys: a sequence of keys"),
+        ({"transaction": object()}, TypeError, "transaction: .* cannot be called"),
+        ({"threads": -1}, ValueError, "threads: -1 is not a number of threads"),
+        ({"threads": True}, ValueError, "threads: True is not a number"),
+        ({"threads": 1.5}, ValueError, "threads: 1.5 is not a number"),
         ({"authorize": True}, TypeError, "authorize: True cannot be called"),
     ],
 )

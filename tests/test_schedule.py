@@ -1,28 +1,72 @@
 from __future__ import annotations
 
-from time import monotonic
-
 import pytest
 
 from batchwsgi import Request, Response
-from batchwsgi.executors import one_after_another
 from batchwsgi.model import Batch, Member, OnFail, Problem
 from batchwsgi.schedule import Schedule
 
+STOPPED, DEPENDENCY, DEADLINE = Problem.STOPPED, Problem.DEPENDENCY_FAILED, Problem.DEADLINE
 
-def run(statuses, on_fail=OnFail.IGNORE, before=lambda schedule, member: None):
+
+def members(*methods, depends_on=None, groups=None):
+    made = [Member(index, Request(method, "/"), {}) for index, method in enumerate(methods)]
+    for index, places in (depends_on or {}).items():
+        made[index].depends_on = places
+    for index, group in (groups or {}).items():
+        made[index].group = group
+    return made
+
+
+def waves(made, on_fail=OnFail.IGNORE, side_by_side=True):
+    schedule = Schedule(Batch(made, on_fail), side_by_side)
+    return [[member.index for member in wave] for wave in iter(schedule.wave, [])]
+
+
+def run(statuses, on_fail=OnFail.IGNORE, before=lambda schedule, member: None, **more):
     """Finish members with these statuses; gives the status or the problem of each."""
-    members = [Member(index, Request("GET", "/"), {}) for index in range(len(statuses))]
-    schedule = Schedule(Batch(members, on_fail))
-    dealt_with = []
-    while (member := schedule.next()) is not None:
-        before(schedule, member)
-        if member.response is None:
-            member.response = Response(statuses[member.index], "", [], b"")
+    made = members(*["GET"] * len(statuses), **more)
+    schedule = Schedule(Batch(made, on_fail))
+    for wave in iter(schedule.wave, []):
+        for member in wave:
+            before(schedule, member)
+            schedule.start(member)
+            if member.response is None:
+                member.response = Response(statuses[member.index], "", [], b"")
             schedule.done(member)
-        dealt_with.append(member)
-    assert dealt_with == members
-    return [member.response.problem or member.response.status for member in members]
+    return [member.response.problem or member.response.status for member in made]
+
+
+# --- Waves -------------------------------------------------------------------------------------
+
+
+def test_one_after_the_other():
+    assert waves(members(*"GGG", groups={}), side_by_side=False) == [[0], [1], [2]]
+    assert waves(members("GET", "GET"), side_by_side=False) == [[0], [1]]
+
+
+def test_neighbours_with_safe_methods():
+    made = members("GET", "HEAD", "OPTIONS", "POST", "GET", "DELETE", "PUT", "GET", "GET", "REPORT")
+    assert waves(made) == [[0, 1, 2], [3], [4], [5], [6], [7, 8], [9]]
+
+
+def test_a_dependency_inside_a_wave_ends_it():
+    made = members(*["GET"] * 6, depends_on={2: [0], 3: [1], 4: [2], 5: [0]})
+    assert waves(made) == [[0, 1], [2, 3], [4, 5]]
+
+
+def test_no_wave_under_stop():
+    assert waves(members("GET", "GET"), OnFail.STOP) == [[0], [1]]
+
+
+def test_a_group_is_one_wave():
+    made = members("GET", "POST", "GET", "PUT", "GET", "GET", groups={1: 0, 2: 0, 3: 1})
+    assert waves(made) == [[0], [1, 2], [3], [4, 5]]
+    made = members("GET", "POST", "GET", groups={0: 0, 1: 0, 2: 0})
+    assert waves(made, side_by_side=False) == [[0, 1, 2]]
+
+
+# --- What is not sent --------------------------------------------------------------------------
 
 
 def test_ignore():
@@ -31,34 +75,54 @@ def test_ignore():
 
 @pytest.mark.parametrize("status", [400, 404, 500, 599])
 def test_stop(status):
-    stopped = Problem.STOPPED
-    assert run([200, 302, status, 201, 200], OnFail.STOP) == [200, 302, status, stopped, stopped]
+    assert run([200, 302, status, 201, 200], OnFail.STOP) == [200, 302, status, STOPPED, STOPPED]
 
 
 def test_nothing_stops_where_nothing_fails():
     assert run([200, 204, 304, 399], OnFail.STOP) == [200, 204, 304, 399]
 
 
+def test_a_failure_runs_down_the_chain():
+    depends_on = {1: [0], 2: [1], 3: [], 4: [3, 2]}
+    assert run([404, 200, 200, 200, 200], depends_on=depends_on) == [
+        *[404, DEPENDENCY, DEPENDENCY, 200, DEPENDENCY]
+    ]
+    assert run([302, 200, 200, 200, 200], depends_on=depends_on) == [302, 200, 200, 200, 200]
+
+
 def test_a_batch_ends_once():
     def end(schedule, member):
         if member.index == 1:
-            schedule.end(Problem.DEADLINE, "first")
+            schedule.end(DEADLINE, "first")
             schedule.end(Problem.REPLY_LIMIT, "second")
 
-    assert run([200, 500, 200], OnFail.STOP, end) == [200, 500, Problem.DEADLINE]
+    assert run([200, 500, 200], OnFail.STOP, end) == [200, DEADLINE, DEADLINE]
+    assert run([500, 200, 200], OnFail.STOP, end) == [500, STOPPED, STOPPED]
+    assert run([200, 200], before=end, depends_on={1: [0]}) == [200, DEADLINE]
 
 
-def test_executor_is_lazy():
-    members = [Member(index, Request("GET", "/"), {}) for index in range(3)]
-    schedule = Schedule(Batch(members, OnFail.IGNORE))
-    sent = []
+def test_a_failure_ends_its_group():
+    groups = {1: 0, 2: 0, 3: 0, 4: 1, 5: 1}
+    assert run([500, 200, 404, 200, 200, 200, 200], groups=groups) == [
+        *[500, 200, 404, STOPPED, 200, 200, 200]
+    ]
 
-    def finish(member):
-        sent.append(member.index)
-        member.response = Response(200, "OK", [], b"")
 
-    running = one_after_another(schedule, finish, monotonic() + 60)
-    assert next(running) is members[0]
-    assert sent == [0]
-    running.close()
-    assert sent == [0]
+def test_a_group_ends_once():
+    def end(schedule, member):
+        if member.index == 2:
+            schedule.end(DEADLINE, "")
+
+    groups = dict.fromkeys(range(4), 0)
+    assert run([200, 404, 200, 200], before=end, groups=groups) == [200, 404, STOPPED, STOPPED]
+    assert run([200, 200, 404, 200], before=end, groups=groups) == [200, 200, DEADLINE, DEADLINE]
+
+
+def test_the_detail_names_the_member():
+    made = members("GET", "GET", depends_on={1: [0]})
+    schedule = Schedule(Batch(made, OnFail.IGNORE))
+    made[0].response = Response(404, "Not Found", [], b"")
+    schedule.start(made[1])
+    assert (
+        made[1].response.json()["detail"] == "It depends on the request at index 0, which failed."
+    )

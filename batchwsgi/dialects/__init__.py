@@ -11,7 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-from batchwsgi.model import Batch, Member, UnsupportedMediaType
+from werkzeug.datastructures import MIMEAccept
+from werkzeug.http import parse_accept_header
+
+from batchwsgi.model import Batch, Member, Origin, UnsupportedMediaType
 from batchwsgi.rules import Rules
 
 from .media import media_type
@@ -25,11 +28,11 @@ class Dialect(Protocol):
     reply_type: str
     """The `Content-Type` of its reply."""
 
-    def decode(self, body: bytes, rules: Rules, authenticated: bool) -> Batch:
-        """The batch in `body`, checked whole. Raises `BatchError`, and nothing else.
+    stream_type: str
+    """The `Content-Type` of its streamed reply, asked for by `Accept`."""
 
-        `authenticated` tells that the server has checked the outer request's credentials.
-        """
+    def decode(self, body: bytes, rules: Rules, origin: Origin) -> Batch:
+        """The batch in `body`, checked whole. Raises `BatchError`, and nothing else."""
         ...
 
     def entry(self, member: Member) -> bytes:
@@ -38,6 +41,10 @@ class Dialect(Protocol):
 
     def encode(self, entries: Iterable[bytes]) -> bytes:
         """The whole reply; `entries` are in the order of the requests."""
+        ...
+
+    def line(self, member: Member) -> bytes:
+        """The part of a streamed reply that tells of `member`, which has its entry."""
         ...
 
 
@@ -58,3 +65,17 @@ def choose(dialects: Iterable[Dialect], content_type: str, content_encoding: str
     raise UnsupportedMediaType(
         f"The Content-Type is {content_type!a}; a batch is {' or '.join(names)} in utf-8."
     )
+
+
+def streams(dialect: Dialect, accept: str) -> bool:
+    """Whether an `Accept` field (RFC 9110 §12.5.1) asks for the streamed reply of `dialect`.
+
+    It has to name it, and to prefer it to the other if it names that too; ranges do not count.
+    """
+    if dialect.stream_type not in accept.lower():
+        return False
+    quality = {
+        media_type(range_).essence: float(q)
+        for range_, q in parse_accept_header(accept, MIMEAccept)
+    }
+    return quality.get(dialect.stream_type, 0) > quality.get(dialect.reply_type, 0)

@@ -11,30 +11,45 @@ import json
 import re
 from base64 import b64decode
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote_plus
 
-from batchwsgi.model import Batch, Fault, Malformed, Member, OnFail, Request, TooLarge
+from batchwsgi.model import (
+    Batch,
+    Fault,
+    Malformed,
+    Member,
+    OnFail,
+    Origin,
+    Request,
+    Response,
+    TooLarge,
+    Unresolved,
+)
+from batchwsgi.references import (
+    Reference,
+    Replies,
+    Template,
+    compiled,
+    filled,
+    references,
+    token,
+)
 from batchwsgi.rules import Rules, checked_method
 
 from .embedding import embedded, quoted
 from .media import media_type
-from .strict_json import loads
+from .strict_json import loads, reply_value
 
 _BATCH_MEMBERS = frozenset(["on-fail", "requests"])
-_ITEM_MEMBERS = frozenset(["id", "method", "uri", "args", "headers", "body"])
+_ITEM_MEMBERS = frozenset(["id", "method", "uri", "args", "headers", "body", "depends-on"])
+_MAY_REFER = ("uri", "args", "headers", "body")
 _ID = re.compile(r"(?![0-9]*\Z)[A-Za-z0-9_-]{1,64}")  # digits only is an index
+_INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
+_UNRESERVED = re.compile(r"[A-Za-z0-9_.~-]*")  # RFC 3986 §2.3
 _ARGS_ARE_BODY = frozenset(["POST", "PUT", "PATCH"])
 _FORM = "application/x-www-form-urlencoded"
-
-# Not in an entry's headers: what is about a connection (RFC 9110 §7.6.1), which a member has not,
-# and cookies, which go to the headers of the reply, where scripts do not see them.
-_NOT_IN_ENTRY = frozenset(
-    (
-        "connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer "
-        "trailers transfer-encoding upgrade set-cookie"
-    ).split()
-)
 
 Json = Any  # a decoded JSON value; its own type says no more
 Item = dict[str, Json]
@@ -45,8 +60,9 @@ class Native:
 
     media_type = "application/json"
     reply_type = "application/json"
+    stream_type = "application/x-ndjson"
 
-    def decode(self, body: bytes, rules: Rules, authenticated: bool) -> Batch:
+    def decode(self, body: bytes, rules: Rules, origin: Origin) -> Batch:
         """The batch in `body`. Raises `Malformed` with every fault in it, or `TooLarge`."""
         try:
             document = loads(body, rules.limits)
@@ -54,34 +70,31 @@ class Native:
             raise Malformed([Fault("", f"not strict JSON: {error}")]) from None
         if not isinstance(document, dict):
             raise Malformed([Fault("", _expected("an object", document))])
-        faults = list(_unknown(document, _BATCH_MEMBERS))
-        on_fail = _on_fail(document, faults)
+        faults = _unknown(document, _BATCH_MEMBERS)
+        on_fail = _on_fail(document, rules, faults)
+        may_refer = b"$" in body or b"\\u" in body  # a "$" can be written as \u0024
+        reader = _Reader(rules, origin, may_refer)
         members = []
-        ids: set[str] = set()
         for index, item in enumerate(_items(document, rules, faults)):
             try:
-                if not isinstance(item, dict):
-                    raise Malformed([Fault("", _expected("an object", item))])
-                members.append(Member(index, _request(item, rules, authenticated, ids), item))
+                members.append(reader.member(index, item))
             except Malformed as error:
                 place = f"/requests/{index}"
                 faults += [Fault(place + fault.pointer, fault.detail) for fault in error.faults]
         if faults:
             raise Malformed(faults)
-        return Batch(members, on_fail)
+        for index in reader.referenced:
+            members[index].referenced = True
+        if on_fail == "rollback":
+            for member in members:
+                member.group = 0  # all of them or none: a failure in it stops the rest
+        return Batch(members, OnFail.STOP if on_fail == "stop" else OnFail.IGNORE)
 
     def entry(self, member: Member) -> bytes:
         """What became of `member`, as one JSON object."""
         item, response = member.source, member.response
         assert isinstance(item, dict) and response is not None
-        headers: dict[str, tuple[str, str]] = {}
-        for name, value in response.fields:
-            lower = name.lower()
-            if lower in headers:
-                first_name, before = headers[lower]
-                headers[lower] = first_name, f"{before}, {value}"
-            elif lower not in _NOT_IN_ENTRY:
-                headers[lower] = name, value
+        headers = response.shown()
         _, content_type = headers.get("content-type", ("", ""))
         body, encoding = embedded(response.body, content_type)
         fields = ",".join([f'"{name}":{quoted(value)}' for name, value in headers.values()])
@@ -98,21 +111,28 @@ class Native:
         """The whole reply; `entries` are in the order of the requests."""
         return b'{"responses":[%b]}' % b",".join(entries)
 
+    def line(self, member: Member) -> bytes:
+        """The part of a streamed reply that tells of `member`: one line (NDJSON)."""
+        # In JSON a line break can only stand between tokens, where a space is the same.
+        entry = member.entry.replace(b"\n", b" ").replace(b"\r", b" ")
+        return b'{"index":%d,%b\n' % (member.index, entry[1:])
+
 
 # --- The batch ---------------------------------------------------------------------------------
 
 
-def _on_fail(document: Item, faults: list[Fault]) -> OnFail:
+def _on_fail(document: Item, rules: Rules, faults: list[Fault]) -> str:
     word = document.get("on-fail", "ignore")
-    if word == "rollback":
-        faults.append(Fault("/on-fail", "rollback: this endpoint has no transaction to roll back"))
-    elif not isinstance(word, str):
+    if not isinstance(word, str):
         faults.append(Fault("/on-fail", _expected("a string", word)))
-    elif word not in ("ignore", "stop"):
-        faults.append(Fault("/on-fail", f"{ascii(word)[:60]} is neither ignore nor stop"))
+    elif word not in ("ignore", "stop", "rollback"):
+        faults.append(Fault("/on-fail", f"{ascii(word)[:60]} is not ignore, stop or rollback"))
+    elif word == "rollback" and not rules.can_roll_back:
+        detail = "rollback: this endpoint has none, its operator has set no transaction"
+        faults.append(Fault("/on-fail", detail))
     else:
-        return OnFail(word)
-    return OnFail.IGNORE
+        return word
+    return "ignore"
 
 
 def _items(document: Item, rules: Rules, faults: list[Fault]) -> list[Json]:
@@ -137,25 +157,146 @@ def _items(document: Item, rules: Rules, faults: list[Fault]) -> list[Json]:
 # --- One item ----------------------------------------------------------------------------------
 
 
-def _request(item: Item, rules: Rules, authenticated: bool, ids: set[str]) -> Request:
-    """The request that `item` asks for. Raises `Malformed`, its pointers relative to the item.
+class _Reader:
+    """Reads the items of one batch, in order: what each needs of those before it."""
 
-    `ids` are those of the items before this one; its own is added.
-    """
-    faults = list(_unknown(item, _ITEM_MEMBERS))
-    if "id" in item:
-        _check_id(item["id"], ids, faults)
+    def __init__(self, rules: Rules, origin: Origin, may_refer: bool) -> None:
+        self._rules = rules
+        self._origin = origin
+        self._may_refer = may_refer
+        self._index = 0
+        self._places: dict[str, int] = {}
+        self._members: dict[int, Member] = {}
+        self._replies = Replies(self._members, origin, _value)
+        self.referenced: set[int] = set()
+
+    def member(self, index: int, item: Json) -> Member:
+        """The member that `item` asks for. Raises `Malformed`, its pointers relative to it."""
+        self._index = index
+        if not isinstance(item, dict):
+            raise Malformed([Fault("", _expected("an object", item))])
+        faults: list[Fault] = []
+        depends_on: set[int] = set()
+        if "depends-on" in item:
+            depends_on.update(self._depends_on(item["depends-on"], faults))
+        found: list[Reference] = []
+        ready = item
+        if self._may_refer:
+            ready = {
+                name: compiled(value, f"/{name}", self._place, faults)
+                if name in _MAY_REFER
+                else value
+                for name, value in item.items()
+            }
+            found += references(ready)
+        if "id" in item:
+            self._check_id(item["id"], index, faults)
+        try:
+            # With references it cannot be built yet, but what they are not part of is checked.
+            request = _request(_stand_in(ready) if found else ready, self._rules, self._origin)
+        except Malformed as error:
+            known = {fault.pointer for fault in faults}  # a place has one fault
+            faults += [fault for fault in error.faults if fault.pointer not in known]
+            raise Malformed(faults) from None
+        if faults:
+            raise Malformed(faults)
+        self._members[index] = member = Member(index, request, item)
+        if found:
+            member.bind = partial(self._bound, ready, found)
+            depends_on.update(reference.place for reference in found)
+            self.referenced.update(ref.place for ref in found if ref.part == "body")
+        member.depends_on = depends_on
+        return member
+
+    def _place(self, name: str) -> int:
+        """The index of the earlier item that has that id or index."""
+        if name in self._places:
+            return self._places[name]
+        if _INDEX.fullmatch(name) and int(name) < self._index:
+            return int(name)
+        raise ValueError(f"{ascii(name)[:70]} is not the id or index of an earlier item")
+
+    def _depends_on(self, names: Json, faults: list[Fault]) -> Iterator[int]:
+        if not isinstance(names, list):
+            faults.append(Fault("/depends-on", _expected("an array", names)))
+            return
+        for number, name in enumerate(names):
+            try:
+                yield self._place(_string(name))
+            except ValueError as error:
+                faults.append(Fault(f"/depends-on/{number}", str(error)))
+
+    def _check_id(self, name: Json, index: int, faults: list[Fault]) -> None:
+        if not isinstance(name, str) or not _ID.fullmatch(name):
+            detail = "an id is a string of 1 to 64 letters, digits, - and _, and not of digits only"
+            faults.append(Fault("/id", detail))
+        elif name in self._places:
+            faults.append(Fault("/id", f"{name} is the id of an earlier item"))
+        else:
+            self._places[name] = index
+
+    def _bound(self, ready: Item, found: list[Reference]) -> Request:
+        """The request of an item, its references filled in and every rule applied again."""
+        replies = self._replies
+        replies.check_size(found, self._rules.limits.max_reference_size)
+        fill = {"uri": Template.uri, "headers": Template.text}
+        try:
+            return _request(
+                {
+                    name: filled(value, partial(fill.get(name, Template.value), replies=replies))
+                    for name, value in ready.items()
+                },
+                self._rules,
+                self._origin,
+            )
+        except Malformed as error:
+            pointer, detail = error.faults[0]
+            raise Unresolved(f"{pointer}: {detail}") from None
+        except (ValueError, RecursionError):  # a lone surrogate, or more levels than can be written
+            raise Unresolved(f"what {found[0].text} brings cannot be written here") from None
+
+
+def _stand_in(ready: Item) -> Item:
+    """An item with its references replaced by values that are right wherever one can stand."""
+    values = {"uri": "/", "headers": "application/json"}
+    return {
+        name: filled(value, partial(_constant, values.get(name, "")))
+        for name, value in ready.items()
+    }
+
+
+def _constant(value: str, _: Template) -> str:
+    return value
+
+
+def _value(response: Response) -> Json:
+    """The JSON value of a reply, as references see it. Raises `ValueError` if it has none."""
+    if not response.body:
+        raise ValueError("the reply is empty")
+    if not media_type(response.headers.get("Content-Type", "")).is_json:
+        raise ValueError("the reply is not JSON")
+    return reply_value(response.body)
+
+
+def _request(item: Item, rules: Rules, origin: Origin) -> Request:
+    """The request that `item` asks for. Raises `Malformed`, its pointers relative to the item."""
+    faults = _unknown(item, _ITEM_MEMBERS)
     method = "GET"
-    try:
-        method = checked_method(_string(item.get("method", "get")))
-    except ValueError as error:
-        faults.append(Fault("/method", str(error)))
+    if "method" in item:
+        try:
+            method = checked_method(_string(item["method"]))
+        except ValueError as error:
+            faults.append(Fault("/method", str(error)))
 
-    headers = _headers(item, rules, authenticated, faults)
-    content_type = next((value for name, value in headers if name.lower() == "content-type"), None)
+    headers: list[tuple[str, str]] = []
+    content_type = implied_type = None
+    if "headers" in item:
+        headers = _headers(item["headers"], rules, origin.authenticated, faults)
+        for name, value in headers:
+            if name.lower() == "content-type":
+                content_type = value
     query = ""
     body = b""
-    implied_type = None
     if "body" in item:
         implied_type = "application/json"
         try:
@@ -167,10 +308,10 @@ def _request(item: Item, rules: Rules, authenticated: bool, ids: set[str]) -> Re
         if not isinstance(args, dict):
             faults.append(Fault("/args", _expected("an object", args)))
         elif "body" in item or method not in _ARGS_ARE_BODY:
-            query = urlencode(_pairs(args, faults))
+            query = _form(args, faults)
         elif content_type is None or media_type(content_type).essence == _FORM:
             implied_type = _FORM
-            body = urlencode(_pairs(args, faults)).encode()
+            body = _form(args, faults).encode()
         elif media_type(content_type).is_json:
             body = _dumps(args).encode()
         else:
@@ -191,21 +332,10 @@ def _request(item: Item, rules: Rules, authenticated: bool, ids: set[str]) -> Re
     return Request(method, target, headers, body)
 
 
-def _check_id(name: Json, ids: set[str], faults: list[Fault]) -> None:
-    if not isinstance(name, str) or not _ID.fullmatch(name):
-        detail = "an id is a string of 1 to 64 letters, digits, - and _, and not of digits only"
-        faults.append(Fault("/id", detail))
-    elif name in ids:
-        faults.append(Fault("/id", f"{name} is the id of an earlier item"))
-    else:
-        ids.add(name)
-
-
 def _headers(
-    item: Item, rules: Rules, authenticated: bool, faults: list[Fault]
+    headers: Json, rules: Rules, authenticated: bool, faults: list[Fault]
 ) -> list[tuple[str, str]]:
-    """The headers that `item` sets."""
-    headers = item.get("headers", {})
+    """The headers that an item sets."""
     if not isinstance(headers, dict):
         faults.append(Fault("/headers", _expected("an object", headers)))
         return []
@@ -225,7 +355,7 @@ def _headers(
                 raise ValueError(f"{name} would not be checked: the server has done that already")
             seen.add(name.lower())
         except ValueError as error:
-            faults.append(Fault(f"/headers/{_token(name)}", str(error)))
+            faults.append(Fault(f"/headers/{token(name)}", str(error)))
     return pairs
 
 
@@ -246,23 +376,28 @@ def _body(value: Json, content_type: str) -> bytes:
     try:
         return value.encode(kind.codec or "utf-8")
     except UnicodeEncodeError:
-        raise ValueError(f"it has characters that {kind.charset} has not") from None
+        raise ValueError(f"it has characters that {kind.charset or 'utf-8'} has not") from None
 
 
-def _pairs(args: Item, faults: list[Fault]) -> list[tuple[str, str]]:
-    """`args` as names and values; an array repeats its name, null is left out."""
+def _form(args: Item, faults: list[Fault]) -> str:
+    """`args` as a form (WHATWG URL §5.2); an array repeats its name, null is left out."""
     pairs = []
     for name, value in args.items():
         for index, single in enumerate(value if isinstance(value, list) else [value]):
             if isinstance(single, str):
-                pairs.append((name, single))
+                pairs.append(f"{_quoted(name)}={_quoted(single)}")
             elif isinstance(single, int | float):  # bool is an int
-                pairs.append((name, _dumps(single)))
+                pairs.append(f"{_quoted(name)}={_quoted(_dumps(single))}")
             elif single is not None:
-                place = f"/args/{_token(name)}{f'/{index}' if isinstance(value, list) else ''}"
+                place = f"/args/{token(name)}{f'/{index}' if isinstance(value, list) else ''}"
                 detail = _expected("a string, number, boolean, null", single)
                 faults.append(Fault(place, detail))
-    return pairs
+    return "&".join(pairs)
+
+
+def _quoted(text: str) -> str:
+    """`text` as a name or value of a form; most have nothing to quote, which is seen faster."""
+    return text if _UNRESERVED.fullmatch(text) else quote_plus(text)
 
 
 # --- Words -------------------------------------------------------------------------------------
@@ -270,9 +405,10 @@ def _pairs(args: Item, faults: list[Fault]) -> list[tuple[str, str]]:
 _dumps = json.JSONEncoder(separators=(",", ":")).encode
 
 
-def _unknown(members: Item, known: frozenset[str]) -> Iterator[Fault]:
-    for name in members.keys() - known:
-        yield Fault(f"/{_token(name)}", "unknown member")
+def _unknown(members: Item, known: frozenset[str]) -> list[Fault]:
+    if known.issuperset(members):
+        return []
+    return [Fault(f"/{token(name)}", "unknown member") for name in members if name not in known]
 
 
 def _string(value: Json) -> str:
@@ -285,8 +421,3 @@ def _expected(what: str, value: Json) -> str:
     kinds = {dict: "an object", list: "an array", str: "a string", bool: "a boolean"}
     kind = "null" if value is None else kinds.get(type(value), "a number")
     return f"{what} is expected, not {kind}"
-
-
-def _token(name: str) -> str:
-    """`name` as a reference token of a JSON Pointer (RFC 6901 §3)."""
-    return name.replace("~", "~0").replace("/", "~1")

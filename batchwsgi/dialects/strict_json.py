@@ -36,6 +36,14 @@ def loads(document: bytes, limits: Limits) -> Any:  # what JSON holds has no nar
     return value
 
 
+def reply_value(body: bytes) -> Any:
+    """The JSON value of a reply; `ValueError` if it is none, or cannot be written again as JSON."""
+    try:
+        return _REPLY.decode(body.decode())
+    except RecursionError:
+        raise ValueError("the reply nests too deep") from None
+
+
 def _check_depth(document: bytes, limit: int) -> None:
     """Refuse more than `limit` levels: without recursion, and before the parser recurses.
 
@@ -70,10 +78,7 @@ def _decoder(limits: Limits) -> json.JSONDecoder:
             sum(map(str.isdigit, literal)) > limits.max_digits
         ):
             raise too_many_digits()
-        number = float(literal)
-        if isinf(number):
-            raise ValueError(f"the number {literal} is out of range")
-        return number
+        return _finite(literal)
 
     def too_many_digits() -> ValueError:
         return ValueError(f"a number has more than {limits.max_digits} digits (Limits.max_digits)")
@@ -93,3 +98,13 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
+
+
+def _finite(literal: str) -> float:
+    number = float(literal)
+    if isinf(number):
+        raise ValueError(f"the number {literal} is out of range")
+    return number
+
+
+_REPLY = json.JSONDecoder(parse_float=_finite, parse_constant=_refuse)

@@ -1,0 +1,308 @@
+"""When members are sent; deadlines and order are tested with events, not with sleeps."""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import contextmanager
+from contextvars import ContextVar, copy_context
+
+import pytest
+
+from batchwsgi import Request, Response
+from batchwsgi.executors import Pool, Undo, atomically, run
+from batchwsgi.model import Batch, Member, OnFail, Unavailable
+from batchwsgi.schedule import Schedule
+
+WAIT = 10
+
+
+def members(count, method="GET"):
+    return [Member(index, Request(method, "/"), {}) for index in range(count)]
+
+
+def running(made, finish, pool=None, settle=lambda wave: None):
+    schedule = Schedule(Batch(made, OnFail.IGNORE), pool is not None)
+    return run(schedule, finish, None, settle, pool)
+
+
+@pytest.fixture
+def pool():
+    made = Pool(3)
+    yield made
+    if made._executor:
+        made._executor.shutdown()
+
+
+def test_one_after_the_other_is_lazy():
+    made, sent = members(3), []
+    going = running(made, lambda member: sent.append(member.index))
+    assert sent == []
+    assert next(going) is made[0]
+    assert sent == [0]
+    going.close()
+    assert sent == [0]
+
+
+def test_waves_are_settled_in_order(pool):
+    made, settled = members(5), []
+    made[2] = Member(2, Request("POST", "/"), {})
+    done = list(running(made, lambda member: None, pool, lambda wave: settled.append(list(wave))))
+    assert sorted(member.index for member in done) == [0, 1, 2, 3, 4]
+    assert settled == [made[:2], [made[2]], made[3:]]
+
+
+def test_side_by_side(pool):
+    """All four run at the same time: three in the pool, one in the calling thread."""
+    barrier = threading.Barrier(4)
+    threads = set()
+
+    def finish(member):
+        barrier.wait(WAIT)
+        threads.add(threading.current_thread())
+
+    assert len(list(running(members(4), finish, pool))) == 4
+    assert len(threads) == 4
+    assert threading.current_thread() in threads
+
+
+def test_given_when_done(pool):
+    """A slow member does not hold up the others."""
+    release = threading.Event()
+
+    def finish(member):
+        if member.index == 0:
+            release.wait(WAIT)
+
+    going = running(members(8), lambda member: None, pool)
+    assert len(list(going)) == 8
+
+    order = []
+    started = threading.Event()
+
+    def slow_in_the_pool(member):
+        if threading.current_thread() is not threading.main_thread() and not started.is_set():
+            started.set()
+            release.wait(WAIT)
+        elif threading.current_thread() is threading.main_thread():
+            started.wait(WAIT)
+
+    for member in running(members(6), slow_in_the_pool, pool):
+        order.append(member.index)
+        if len(order) == 5:
+            release.set()
+    assert len(order) == 6
+
+
+def test_closing_starts_no_further_member(pool):
+    sent, release, begun = [], threading.Event(), threading.Semaphore(0)
+
+    def finish(member):
+        sent.append(member.index)
+        begun.release()
+        if threading.current_thread() is not threading.main_thread():
+            release.wait(WAIT)
+
+    going = running(members(20), finish, pool)
+    next(going)
+    for _ in range(4):  # three in the pool, one here
+        assert begun.acquire(timeout=WAIT)
+    closer = threading.Thread(target=release.set)
+    closer.start()
+    going.close()  # waits for those that run
+    closer.join()
+    assert len(sent) == 4
+    assert not begun.acquire(blocking=False)
+
+
+def test_at_most_so_many_are_started_and_not_given(pool):
+    """While a slow client takes nothing, the pool's threads do not run ahead."""
+    sent, begun = [], threading.Semaphore(0)
+
+    def finish(member):
+        sent.append(member.index)
+        begun.release()
+
+    going = running(members(50), finish, pool)
+    given = 0
+    for _ in going:
+        given += 1
+        assert len(sent) - given <= pool.threads + 1
+    assert given == 50
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, ZeroDivisionError])
+def test_what_a_member_raises_is_raised_in_the_batchs_thread(pool, error):
+    def finish(member):
+        if threading.current_thread() is not threading.main_thread():
+            raise error
+        started.wait(WAIT)
+
+    started = threading.Event()
+    going = running(members(2), finish, pool)
+    with pytest.raises(error):
+        started.set()
+        for _ in range(100):
+            list(going)
+            going = running(members(2), finish, pool)
+
+
+def test_many_batches_on_a_small_pool(pool):
+    """A pool that is full of other batches' members starves none."""
+    counts = []
+
+    def batch():
+        counts.append(len(list(running(members(10), lambda member: None, pool))))
+
+    threads = [threading.Thread(target=batch) for _ in range(32)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(WAIT)
+    assert counts == [10] * 32
+
+
+def test_a_pool_that_does_nothing_starves_no_batch(pool):
+    release, busy = threading.Event(), threading.Semaphore(0)
+
+    def block():
+        busy.release()
+        release.wait(WAIT)
+
+    for _ in range(3):
+        pool.submit(block)
+    for _ in range(3):
+        assert busy.acquire(timeout=WAIT)
+    try:
+        assert [m.index for m in running(members(5), lambda member: None, pool)] == [0, 1, 2, 3, 4]
+    finally:
+        release.set()
+
+
+def test_the_pool_is_made_at_first_use_and_for_each_process(pool, monkeypatch):
+    assert pool._executor is None
+    pool.submit(lambda: None).result(WAIT)
+    first = pool._executor
+    pool.submit(lambda: None).result(WAIT)
+    assert pool._executor is first
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    pool.submit(lambda: None).result(WAIT)
+    assert pool._executor is not first
+    first.shutdown()
+
+
+# --- Transactions ------------------------------------------------------------------------------
+
+SESSION: ContextVar[str] = ContextVar("SESSION", default="none")
+
+
+class Recorder:
+    """A transaction that tells what happened to it."""
+
+    def __init__(self, leaving=lambda error: None):
+        self.events = []
+        self.leaving = leaving
+
+    @contextmanager
+    def __call__(self):
+        self.events.append("begin")
+        SESSION.set("the transaction's")
+        try:
+            yield
+        except BaseException as error:
+            self.events.append(type(error))
+            answer = self.leaving(error)
+            if answer is None:
+                raise
+            if isinstance(answer, BaseException):
+                raise answer from None
+        else:
+            answer = self.leaving(None)
+            if answer is not None:
+                raise answer
+            self.events.append("commit")
+
+
+def answer(status):
+    def finish(member):
+        member.response = Response(status if member.index == 1 else 200, "", [], b"")
+
+    return finish
+
+
+def test_commit():
+    transaction, context, seen = Recorder(), copy_context(), []
+
+    def finish(member):
+        seen.append(context.copy().run(SESSION.get))
+        answer(200)(member)
+
+    assert atomically(members(2), finish, transaction, context) is None
+    assert transaction.events == ["begin", "commit"]
+    assert seen == ["the transaction's"] * 2
+    assert SESSION.get() == "none"
+
+
+@pytest.mark.parametrize(
+    "leaving",
+    [
+        lambda error: None,
+        lambda error: "swallowed",
+        lambda error: RuntimeError("replaced"),
+    ],
+    ids=["raises again", "swallows", "replaces"],
+)
+def test_a_failure_is_told_by_an_exception(leaving, caplog):
+    transaction = Recorder(leaving)
+    detail = atomically(members(3), answer(404), transaction, copy_context())
+    assert detail == "The request at index 1 failed."
+    assert transaction.events == ["begin", Undo]
+    assert ("could not be ended" in caplog.text) == ("replaced" in caplog.text)
+
+
+def test_a_manager_that_raises_what_it_was_told(caplog):
+    class Manager:
+        def __enter__(self):
+            pass
+
+        def __exit__(self, kind, error, traceback):
+            raise error
+
+    assert atomically(members(3), answer(404), Manager, copy_context())
+    assert not caplog.records
+
+
+def test_a_commit_that_raises(caplog):
+    transaction = Recorder(lambda error: RuntimeError("constraint"))
+    detail = atomically(members(2), answer(200), transaction, copy_context())
+    assert detail == "The transaction could not be committed."
+    assert "constraint" in caplog.text
+
+
+@pytest.mark.parametrize("where", ["made", "entered"])
+def test_a_transaction_that_cannot_be_entered(where, caplog):
+    @contextmanager
+    def entered():
+        raise RuntimeError("no database")
+        yield
+
+    def made():
+        raise RuntimeError("no database")
+
+    sent = []
+    with pytest.raises(Unavailable, match="could not be entered"):
+        atomically(members(2), sent.append, entered if where == "entered" else made, copy_context())
+    assert not sent
+    assert "no database" in caplog.text
+
+
+@pytest.mark.parametrize("answered", [None, "swallowed"])
+def test_what_stops_a_worker_leaves_the_transaction_and_goes_on(answered):
+    transaction = Recorder(lambda error: answered)
+
+    def finish(member):
+        raise SystemExit
+
+    with pytest.raises(SystemExit):
+        atomically(members(2), finish, transaction, copy_context())
+    assert transaction.events == ["begin", SystemExit]

@@ -1,0 +1,587 @@
+"""References to earlier replies: the grammar, the values, the places, the limits."""
+
+from __future__ import annotations
+
+import json
+from time import perf_counter
+
+import pytest
+
+from batchwsgi import BatchMiddleware, Limits
+from batchwsgi.model import Member, Origin, Request, Response
+from batchwsgi.references import Replies, compiled, filled, references
+
+from .support import batch, echo, post
+
+VALUE = {
+    "zero": 0,
+    "no": False,
+    "null": None,
+    "empty": "",
+    "text": "a/b ü?&=%",
+    "number": 1.5,
+    "list": [1, [2, 3], {"x": "y"}],
+    "object": {"0": "zeroth", "a/b": 1, "m~n": 2, "": 3, "é}": 4, "%41": 5, "{$responses.": 6},
+    "big": 10**40,
+    "ref": "{$responses.0.status_code}",
+}
+
+
+def app(request, start_response):
+    """Echoes; but `/value` answers with VALUE, and others with what their names say."""
+    path = request["PATH_INFO"]
+    if path == "/value":
+        headers = [("Content-Type", "application/json"), ("X-A", "1"), ("x-a", "2")]
+        headers += [("Set-Cookie", "secret=1"), ("Location", "/orders/7?x=1#top")]
+        start_response("201 Created", headers)
+        return [json.dumps(VALUE).encode()]
+    if path == "/raw":
+        start_response("200 OK", [("Content-Type", "application/json")])
+        return [request["wsgi.input"].read()]
+    if path == "/text":
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b'{"a": 1}']
+    if path == "/empty":
+        start_response("204 No Content", [])
+        return []
+    if path == "/fail":
+        start_response("404 Not Found", [("Content-Type", "application/json")])
+        return [b"{}"]
+    return echo(request, start_response)
+
+
+FIRST = {"id": "first", "uri": "/value"}
+
+
+def second(app=app, first=FIRST, options=None, **item):
+    """The entry of an item that comes after one whose reply is VALUE."""
+    return batch(BatchMiddleware(app, **(options or {})), first, {"uri": "/", **item}).entries[1]
+
+
+def sent_body(expression, **more):
+    entry = second(method="post", body=expression, **more)
+    assert entry["status_code"] == "200", entry
+    return json.loads(entry["body"]["body"])
+
+
+# --- Values ------------------------------------------------------------------------------------
+
+POINTERS = {
+    "#/zero": 0,
+    "#/no": False,
+    "#/null": None,
+    "#/empty": "",
+    "#/number": 1.5,
+    "#/big": 10**40,
+    "#/text": VALUE["text"],
+    "#/list": VALUE["list"],
+    "#/list/0": 1,
+    "#/list/1/1": 3,
+    "#/list/2/x": "y",
+    "#/object": VALUE["object"],
+    "#/object/0": "zeroth",
+    "#/object/a~1b": 1,
+    "#/object/m~0n": 2,
+    "#/object/": 3,
+    "#/object/é%7D": 4,
+    "#/object/%C3%A9%7D": 4,
+    "#/object/%2541": 5,
+    "#/%7Aero": 0,
+    "#": VALUE,
+    "": VALUE,
+}
+
+
+@pytest.mark.parametrize("pointer", POINTERS)
+def test_types_are_kept(pointer):
+    value = sent_body(f"{{$responses.first.body{pointer}}}")
+    assert value == POINTERS[pointer]
+    assert type(value) is type(POINTERS[pointer])
+    assert sent_body({"a": [f"{{$responses.0.body{pointer}}}"]}) == {"a": [POINTERS[pointer]]}
+
+
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [
+        ("{$responses.first.status_code}", 201),
+        ("{$responses.first.header.X-A}", "1, 2"),
+        ("{$responses.first.header.content-type}", "application/json"),
+        ("{$responses.first.location}", "/orders/7?x=1"),
+        ("n={$responses.first.body#/zero}", "n=0"),
+        ("{$responses.0.body#/no}{$responses.0.body#/null}", "falsenull"),
+        ("{$responses.0.body#/number}/{$responses.0.body#/number}", "1.5/1.5"),
+        ("<{$responses.0.body#/empty}>", "<>"),
+        ("{$$responses.first.body}", "{$responses.first.body}"),
+        ("{$$responses.0.body#/a} {$responses.0.status_code}", "{$responses.0.body#/a} 201"),
+        ("{$response.0.body}", "{$response.0.body}"),
+        ("${responses.0.body}", "${responses.0.body}"),
+        ("{$$$responses.0.body}", "{$$$responses.0.body}"),
+        ("{$responses.0.body#/object/{$responses.}", 6),
+        ("{$responses.0.body#/ref}", "{$responses.0.status_code}"),
+        ("x{$responses.0.body#/ref}", "x{$responses.0.status_code}"),
+    ],
+)
+def test_expressions(expression, value):
+    assert sent_body(expression) == value
+
+
+def test_names_are_not_looked_at():
+    name = "{$responses.first.status_code}"
+    assert sent_body({name: name}) == {name: 201}
+
+
+def test_a_dollar_can_be_escaped():
+    item = '{"uri":"/","method":"post","body":"{\\u0024responses.0.status_code}"}'
+    document = f'{{"requests":[{{"uri":"/value"}},{item}]}}'.encode()
+    assert json.loads(post(BatchMiddleware(app), document).entries[1]["body"]["body"]) == 201
+
+
+def test_in_args():
+    entry = second(args={"a": "{$responses.0.body#/list/0}", "b": "{$responses.0.body#/null}"})
+    assert entry["body"]["QUERY_STRING"] == "a=1"
+    entry = second(args={"a": ["x", "{$responses.0.body#/text}"]})
+    assert entry["body"]["QUERY_STRING"] == "a=x&a=a%2Fb+%C3%BC%3F%26%3D%25"
+    entry = second(method="put", args={"a": "{$responses.0.body#/no}"})
+    assert entry["body"]["body"] == "a=false"
+    json_type = {"Content-Type": "application/json"}
+    entry = second(method="put", args={"a": "{$responses.0.body#/list}"}, headers=json_type)
+    assert json.loads(entry["body"]["body"]) == {"a": VALUE["list"]}
+
+
+def test_in_a_uri():
+    text = "a%2Fb%20%C3%BC%3F%26%3D%25"
+    entry = second(uri="/x?q={$responses.0.body#/text}&n={$responses.0.body#/zero}")
+    assert entry["body"]["QUERY_STRING"] == f"q={text}&n=0"
+    assert entry["uri"] == "/x?q={$responses.0.body#/text}&n={$responses.0.body#/zero}"
+    entry = second(uri="/{$responses.0.body#/big}/{$responses.0.body#/object/0}.json")
+    assert entry["body"]["PATH_INFO"] == f"/{10**40}/zeroth.json"
+    entry = second(uri="/x/{$responses.0.body#/text}", options={"encoded_slashes": True})
+    assert entry["body"]["PATH_INFO"] == "/x/" + VALUE["text"].encode().decode("latin-1")
+
+
+def test_in_a_header():
+    headers = {"Accept": "v={$responses.0.body#/zero}", "If-Match": "{$responses.0.status_code}"}
+    entry = second(headers=headers)
+    assert entry["body"]["HTTP_ACCEPT"] == "v=0"
+    assert entry["body"]["HTTP_IF_MATCH"] == "201"
+
+
+def test_the_content_type_can_be_brought():
+    headers = {"Content-Type": "{$responses.0.header.content-type}"}
+    entry = second(method="post", body={"a": 1}, headers=headers)
+    assert entry["body"]["CONTENT_TYPE"] == "application/json"
+
+
+def test_as_the_contract_shows_it():
+    items = [
+        {"id": "order", "method": "post", "uri": "/value", "body": {"sku": "A1", "n": 2}},
+        {"uri": "{$responses.order.location}", "depends-on": ["order"]},
+    ]
+    entry = batch(BatchMiddleware(app), *items).entries[1]
+    assert entry["body"]["PATH_INFO"] == "/orders/7"
+    assert entry["uri"] == "{$responses.order.location}"
+
+
+# --- Location ----------------------------------------------------------------------------------
+
+LOCATIONS = {
+    "/orders/7": "/orders/7",
+    "7": "/shop/7",
+    "./7": "/shop/7",
+    "../7": "/7",
+    "../../../7": "/7",
+    "?page=2": "/shop/orders?page=2",
+    "#top": "/shop/orders?a=1",
+    "": "/shop/orders?a=1",
+    "/": "/",
+    "/x?y=1#z": "/x?y=1",
+    "http://example.test/x": "/x",
+    "https://example.test/x": "/x",
+    "HTTP://EXAMPLE.test:80/x": "/x",
+    "https://example.test:443/x": "/x",
+    "//example.test/x": "/x",
+    "http://example.test": "/",
+    "/caf%C3%A9": "/caf%C3%A9",
+    "/a//b": "/a//b",
+}
+FOREIGN = [
+    *[
+        "http://other.test/x",
+        "//other.test/x",
+        "http://example.test:8080/x",
+        "ftp://example.test/x",
+    ],
+    *["http://example.test@other.test/x", "http://user@example.test/x", "javascript:alert(1)"],
+    *["mailto:a@example.test", "http://example.test.other.test/", "http:///x"],
+]
+
+
+def located(location, mount="", target="/shop/orders?a=1", host="example.test"):
+    member = Member(0, Request("POST", target), {})
+    member.response = Response(201, "Created", [("Location", location)], b"")
+    replies = Replies({0: member}, Origin(host=host, mount=mount), None)
+    template = compiled("{$responses.0.location}", "", int, [])
+    return filled(template, lambda template: template.uri(replies))
+
+
+@pytest.mark.parametrize("location", LOCATIONS)
+def test_location(location):
+    assert located(location) == LOCATIONS[location]
+    for host in ("EXAMPLE.TEST", "example.test:80", "example.test:443"):
+        assert located(location, host=host) == LOCATIONS[location]
+
+
+@pytest.mark.parametrize("location", FOREIGN)
+def test_a_foreign_location_is_not_found(location):
+    with pytest.raises(Exception, match="its Location is of another origin"):
+        located(location)
+
+
+def test_location_with_a_port():
+    assert located("http://example.test:8080/x", host="example.test:8080") == "/x"
+
+
+@pytest.mark.parametrize(
+    ("location", "uri"),
+    [("/mnt/x", "/x"), ("x", "/shop/x"), ("/mnt/", "/"), ("/mnt", "/"), ("/mnt?q", "/?q")],
+)
+def test_location_under_a_mount(location, uri):
+    assert located(location, mount="/mnt") == uri
+
+
+@pytest.mark.parametrize("location", ["/x", "/mntx", "/", "../../x", "http://example.test/"])
+def test_location_outside_the_mount(location):
+    with pytest.raises(Exception, match="outside the application's mount"):
+        located(location, mount="/mnt")
+
+
+def test_location_elsewhere_in_a_uri_is_a_value():
+    entry = second(uri="/login?next={$responses.0.location}")
+    assert entry["body"]["QUERY_STRING"] == "next=%2Forders%2F7%3Fx%3D1"
+    entry = second(uri="{$responses.0.location}&y=2")
+    assert entry["body"]["QUERY_STRING"] == "x=1&y=2"
+
+
+def test_no_location():
+    entry = second(first={"uri": "/text"}, uri="{$responses.0.location}")
+    assert "the reply has no Location" in unresolved(entry)
+
+
+def test_location_of_an_outer_request_without_a_host():
+    items = [FIRST, {"uri": "{$responses.first.location}"}]
+    for more in ({}, {"SERVER_PORT": "8080"}):
+        reply = batch(BatchMiddleware(app), *items, HTTP_HOST="", **more)
+        assert reply.entries[1]["body"]["PATH_INFO"] == "/orders/7"
+
+
+# --- What refuses the batch --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        *["{$responses.}", "{$responses.first}", "{$responses.first.}", "{$responses.first.bod}"],
+        *["{$responses.first.body", "{$responses.first.body/a}", "{$responses.first.body#a}"],
+        *["{$responses.first.header.}", "{$responses.first.headers}"],
+        *["{$responses.first.header.a b}", "{$responses.first.status}", "{$responses. first.body}"],
+        *[
+            "{$responses.first.status_code#/a}",
+            "{$responses.first.location.x}",
+            "{$responses.é.body}",
+        ],
+        *[
+            "x {$responses.first.body.a}",
+            "{$responses.first.body#/%zz}",
+            "{$responses.first.body#/~2}",
+        ],
+        *["{$responses.first.body#/%ff}", "{$responses.first.body#/~}", "{$responses.first.Body}"],
+        "{$responses." + "x" * 65 + ".body}",
+    ],
+)
+@pytest.mark.parametrize("place", ["/uri", "/body", "/args/a", "/headers/Accept"])
+def test_what_only_looks_like_an_expression(expression, place):
+    item = {"uri": "/"}
+    name = place.split("/")[1]
+    item[name] = {
+        "uri": "/" + expression,
+        "body": expression,
+        "args": {"a": expression},
+        "headers": {"Accept": expression},
+    }[name]
+    assert batch(BatchMiddleware(app), FIRST, item).pointers == [f"/requests/1{place}"]
+
+
+@pytest.mark.parametrize("name", ["other", "2", "1", "second", "third", "01", "-1", "9" * 60])
+def test_who_is_not_an_earlier_item(name):
+    items = [
+        FIRST,
+        {"id": "second", "uri": f"/{{$responses.{name}.body}}"},
+        {"id": "third", "uri": "/"},
+    ]
+    reply = batch(BatchMiddleware(app), *items)
+    assert reply.pointers == ["/requests/1/uri"]
+    assert "is not the id or index of an earlier item" in reply.json()["errors"][0]["detail"]
+    items[1] = {"id": "second", "uri": "/", "depends-on": ["first", name]}
+    assert batch(BatchMiddleware(app), *items).pointers == ["/requests/1/depends-on/1"]
+
+
+@pytest.mark.parametrize(
+    ("value", "place"),
+    [("first", ""), (None, ""), ({}, ""), ([1], "/0"), ([None], "/0"), ([[]], "/0")],
+)
+def test_depends_on_is_an_array_of_ids(value, place):
+    reply = batch(BatchMiddleware(app), FIRST, {"uri": "/", "depends-on": value})
+    assert reply.pointers == [f"/requests/1/depends-on{place}"]
+
+
+def test_every_fault_beside_references_is_listed():
+    item = {
+        "uri": "x{$responses.first.location}",
+        "method": "a b",
+        "headers": {"Host": "{$responses.first.status_code}", "Accept": 1},
+        "body": ["{$responses.nobody.body}", {"a/b": "{$responses.first.nothing}"}],
+        "args": [],
+        "more": 1,
+    }
+    reply = batch(BatchMiddleware(app), FIRST, item)
+    assert sorted(reply.pointers) == [
+        *["/requests/1/args", "/requests/1/body/0", "/requests/1/body/1/a~1b"],
+        *["/requests/1/headers/Accept", "/requests/1/headers/Host", "/requests/1/method"],
+        "/requests/1/more",
+    ]
+
+
+# --- What shows at run time --------------------------------------------------------------------
+
+
+def unresolved(entry):
+    assert entry["status_code"] == "424"
+    assert entry["body"]["type"] == "urn:problem-type:batchwsgi:reference"
+    return entry["body"]["detail"]
+
+
+@pytest.mark.parametrize(
+    ("item", "detail"),
+    [
+        ({"body": "{$responses.0.body#/nothing}"}, "the reply has no 'nothing' there"),
+        ({"body": "{$responses.0.body#/zero/x}"}, "the reply has no 'x' there"),
+        ({"body": "{$responses.0.body#/list/3}"}, "no '3' there"),
+        ({"body": "{$responses.0.body#/list/-1}"}, "no '-1' there"),
+        ({"body": "{$responses.0.body#/list/-}"}, "no '-' there"),
+        ({"body": "{$responses.0.body#/list/00}"}, "no '00' there"),
+        ({"body": "{$responses.0.body#/list/1e0}"}, "no '1e0' there"),
+        ({"body": "{$responses.0.body#/text/0}"}, "no '0' there"),
+        ({"body": "{$responses.0.body#/list/length}"}, "no 'length' there"),
+        ({"body": "{$responses.0.body#/__class__}"}, "no '__class__' there"),
+        ({"body": "{$responses.0.header.X-B}"}, "the reply has no such header"),
+        ({"body": "{$responses.0.header.Set-Cookie}"}, "the reply has no such header"),
+        ({"body": "x{$responses.0.body#/list}"}, "not a scalar"),
+        ({"uri": "/{$responses.0.body#/object}"}, "not a scalar"),
+        ({"headers": {"Accept": "{$responses.0.body}"}}, "not a scalar"),
+        ({"uri": "{$responses.0.body#/text}"}, "/uri: not a path: it has to begin with /"),
+        ({"uri": "/x/{$responses.0.body#/text}"}, "/uri: the path has an encoded slash, %2F"),
+        ({"uri": "/{$responses.0.body#/empty}/x"}, "/uri: not a path: what follows // is a host"),
+        (
+            {"args": {"a": "{$responses.0.body#/object}"}},
+            "/args/a: a string, number, boolean, null",
+        ),
+        (
+            {"body": "{$responses.0.body#/list}", "headers": {"Content-Type": "text/plain"}},
+            "/body: ",
+        ),
+        ({"headers": {"Content-Type": "x{$responses.0.status_code}"}, "body": 1}, "/body: "),
+    ],
+)
+def test_what_cannot_be_filled_in(item, detail):
+    called = []
+
+    def counting(request, start_response):
+        called.append(request["PATH_INFO"])
+        return app(request, start_response)
+
+    entry = second(counting, **{"method": "post" if "body" in item else "get", **item})
+    assert detail in unresolved(entry)
+    assert called == ["/value"]
+
+
+@pytest.mark.parametrize(
+    ("first", "detail"),
+    [
+        ({"uri": "/text"}, "{$responses.0.body#/a}: the reply is not JSON"),
+        ({"uri": "/empty"}, "{$responses.0.body#/a}: the reply is empty"),
+        (
+            {
+                "uri": "/raw",
+                "method": "post",
+                "body": "{",
+                "headers": {"Content-Type": "text/plain"},
+            },
+            "Exp",
+        ),
+    ],
+)
+def test_replies_without_a_value(first, detail):
+    assert detail in unresolved(second(first=first, body="{$responses.0.body#/a}"))
+
+
+@pytest.mark.parametrize(
+    ("reply", "detail"),
+    [
+        ('{"a":NaN}', "NaN is not JSON"),
+        ('{"a":1e999}', "out of range"),
+        ('{"a":' + "[" * 100_000, "nests too deep"),
+        ('{"a":"\xff"}', "can't decode"),
+    ],
+    ids=lambda value: value[:12],
+)
+def test_replies_that_cannot_be_written_again(reply, detail):
+    def replying(request, start_response):
+        start_response("200 OK", [("Content-Type", "application/json")])
+        return [reply.encode("latin-1")]
+
+    assert detail in unresolved(second(replying, body="{$responses.0.body#/a}"))
+
+
+def test_a_reply_with_a_very_long_number():
+    def replying(request, start_response):
+        start_response("200 OK", [("Content-Type", "application/json")])
+        return [b'{"a":' + b"9" * 5000 + b"}"]
+
+    reply = batch(BatchMiddleware(replying), "/", {"uri": "/", "body": "{$responses.0.body#/a}"})
+    entry = json.loads(reply.body, parse_int=str)["responses"][1]
+    assert entry["status_code"] == "424"
+    assert "4300" in entry["body"]["detail"]
+
+
+@pytest.mark.parametrize("part", ["body#/a", "header.x-a"])
+@pytest.mark.parametrize("value", ["a\r\nX-Injected: 1", "\x00", "\ud800", "€"])
+def test_control_characters_do_not_get_into_headers(part, value):
+    def replying(request, start_response):
+        start_response("200 OK", [("Content-Type", "application/json"), ("X-A", "\tv")])
+        return [json.dumps({"a": value}).encode()]
+
+    entry = second(replying, headers={"Accept": f"{{$responses.0.{part}}}"})
+    assert "the value has a control character" in unresolved(entry)
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"uri": "/x?{$responses.0.body#/a}"},
+        {"args": {"a": "{$responses.0.body#/a}"}},
+        {"args": {"a": "{$responses.0.body#/a}"}, "method": "post"},
+        {"body": "{$responses.0.body#/a}", "headers": {"Content-Type": "text/plain"}},
+    ],
+)
+def test_lone_surrogates_do_not_get_into_uris_and_text(item):
+    def replying(request, start_response):
+        start_response("200 OK", [("Content-Type", "application/json")])
+        return [b'{"a": "\\ud800"}']
+
+    unresolved(second(replying, **item))
+
+
+def test_rules_hold_for_the_result():
+    def replying(request, start_response):
+        start_response("200 OK", [("Content-Type", "application/json"), ("Location", "/batch")])
+        return [b'{"up": "..", "long": "%s"}' % (b"x" * 5000)]
+
+    for uri, detail in {
+        "/x/{$responses.0.body#/up}/y": "a dot segment",
+        "/x?{$responses.0.body#/long}": "Limits.max_uri_length",
+        "{$responses.0.location}": "a batch cannot be part of a batch",
+    }.items():
+        assert detail in unresolved(second(replying, uri=uri))
+
+
+# --- Dependencies ------------------------------------------------------------------------------
+
+
+def kinds(reply):
+    return [
+        entry["body"]["type"].rpartition(":")[2]
+        if entry["status_code"] == "424"
+        else int(entry["status_code"])
+        for entry in reply.entries
+    ]
+
+
+def test_a_reference_is_a_dependency():
+    items = [
+        {"id": "a", "uri": "/fail"},
+        {"id": "b", "uri": "/{$responses.a.status_code}"},
+        {"id": "c", "uri": "/", "depends-on": ["b"]},
+        {"uri": "/", "args": {"x": "{$responses.c.status_code}"}},
+        "/",
+    ]
+    failed = "dependency-failed"
+    assert kinds(batch(BatchMiddleware(app), *items)) == [404, failed, failed, failed, 200]
+
+
+def test_a_fault_at_run_time_is_a_failure():
+    items = [
+        FIRST,
+        {"id": "b", "uri": "/", "args": {"x": "{$responses.first.body#/nothing}"}},
+        {"uri": "/", "depends-on": ["b"]},
+        {"uri": "/"},
+    ]
+    app_ = BatchMiddleware(app)
+    assert kinds(batch(app_, *items)) == [201, "reference", "dependency-failed", 200]
+    reply = post(app_, {"on-fail": "stop", "requests": items})
+    assert kinds(reply) == [201, "reference", "stopped", "stopped"]
+
+
+# --- Limits ------------------------------------------------------------------------------------
+
+
+def test_reference_size_is_counted_before_anything_is_built():
+    def replying(request, start_response):
+        start_response("200 OK", [("Content-Type", "application/json")])
+        return [json.dumps({"a": "x" * 98}).encode()]
+
+    reference = "{$responses.0.body#/a}"  # 100 bytes as JSON
+    options = {"limits": Limits(max_reference_size=300)}
+    fits = second(replying, body=[reference] * 3, method="post", options=options)
+    assert fits["status_code"] == "200"
+    for item in (
+        {"body": [reference] * 4},
+        {"body": reference * 4},
+        {"body": reference, "args": {"a": [reference] * 3}},
+        {"uri": f"/?{reference}", "body": [reference] * 3},
+    ):
+        entry = second(replying, method="post", options=options, **item)
+        assert "more than 300 bytes in all (Limits.max_reference_size)" in unresolved(entry)
+
+
+def test_a_million_repetitions_take_less_than_a_second():
+    def replying(request, start_response):
+        start_response("200 OK", [("Content-Type", "application/json")])
+        return [json.dumps(["x" * 500_000, *[""] * 1000]).encode()]
+
+    small = [f"{{$responses.0.body#/{n}}}" for n in range(1, 1000)] * 36
+    spellings = [f"{{$responses.0.body#/%3{n % 10}}}" for n in range(20_000)]
+    for body in (
+        ["{$responses.0.body}"] * 40_000,
+        small,
+        spellings,
+        "{$responses.0.body#/1}" * 40_000,
+    ):
+        started = perf_counter()
+        second(replying, method="post", body=body)
+        assert perf_counter() - started < 2
+    document = {"requests": [FIRST, {"uri": "/", "body": "{$responses." * 80_000}]}
+    started = perf_counter()
+    assert post(BatchMiddleware(app), document).status == 400
+    assert perf_counter() - started < 1
+
+
+def test_references_of_a_compiled_value():
+    faults = []
+    value = compiled(
+        {"a": ["{$responses.0.body}", "x{$responses.1.location}y"], "b": 1}, "", int, faults
+    )
+    assert [reference.text for reference in references(value)] == [
+        "{$responses.0.body}",
+        "{$responses.1.location}",
+    ]
+    assert not faults

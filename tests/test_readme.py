@@ -8,6 +8,8 @@ import shlex
 import types
 from pathlib import Path
 
+import pytest
+
 from batchwsgi import BatchMiddleware, Limits, demo
 
 from .support import batch, post
@@ -17,17 +19,17 @@ README = (ROOT / "README.md").read_text()
 
 
 def snippets():
-    """The fenced blocks, each under its heading and a number: `Flask 1`."""
+    """The fenced blocks, each by its heading and a number: `Flask 1`."""
     found = {}
-    heading, count = "", 0
+    heading = ""
     for title, language, block in re.findall(
         r"^#+ ([^\n]+)$|^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL
     ):
         if title:
-            heading, count = title, 0
+            heading = title
         else:
-            count += 1
-            found[f"{heading} {count}"] = language, block
+            count = sum(name.rpartition(" ")[0] == heading for name in found)
+            found[f"{heading} {count + 1}"] = language, block
     return found
 
 
@@ -39,9 +41,14 @@ def code(name):
     return SNIPPETS[name][1]
 
 
-def run(name):
-    """The names that a Python snippet defines."""
+def statuses(reply):
+    return [entry["status_code"] for entry in reply.entries]
+
+
+def run(name, **given):
+    """The names that a Python snippet defines, which may use those that are given."""
     module = types.ModuleType("readme_snippet")
+    module.__dict__.update(given)
     exec(compile(code(name), f"README.md, {name}", "exec"), module.__dict__)
     return module
 
@@ -110,8 +117,60 @@ def test_format():
     assert bad.json() == json.loads(code("The format 3"))
 
 
+def test_references():
+    app = BatchMiddleware(demo.Request.application(demo.Demo().respond))
+    entries = post(app, code("References 1").encode()).entries
+    assert [entry["status_code"] for entry in entries] == ["200", "201", "200", "200"]
+    order = {"number": 1, "user": "grace", "sku": "A1", "n": 2}
+    assert [entry["body"] for entry in entries[1:]] == [order, order, [order]]
+
+
+def test_transactions():
+    """These are the files that the tests of real databases run."""
+    recipes = ROOT / "tests" / "databases"
+    assert code("Django 2") == (recipes / "recipe_django.py").read_text()
+    assert code("SQLAlchemy 1") == (recipes / "recipe_sqlalchemy.py").read_text()
+
+
+def test_path_rules():
+    app = run("Security 1", app=demo.app).app
+    assert statuses(batch(app, "/about", "/admin/users")) == ["200", "403"]
+
+
+def test_rate_limit():
+    app = run("Security 2", app=demo.app).app
+    answered = [status for _ in range(4) for status in statuses(batch(app, *["/about"] * 20))]
+    assert answered == ["200"] * 60 + ["429"] * 20
+    assert batch(app, "/about").entries[0]["headers"]["Retry-After"].isdigit()
+
+
+def test_flask_limiter():
+    app = run("Flask-Limiter 1").app
+    assert statuses(batch(app, *["/report"] * 7)) == ["200"] * 5 + ["429"] * 2
+
+
+def test_django_permissions():
+    from django.core.exceptions import PermissionDenied
+
+    middleware = run("Django's permissions 1").staff_only_in_batches(lambda request: "answered")
+
+    def ask(path, in_batch, is_staff):
+        return middleware(
+            types.SimpleNamespace(
+                META={"batchwsgi.request": None} if in_batch else {},
+                path_info=path,
+                user=types.SimpleNamespace(is_staff=is_staff),
+            )
+        )
+
+    with pytest.raises(PermissionDenied):
+        ask("/admin/", in_batch=True, is_staff=False)
+    for allowed in [("/admin/", True, True), ("/admin/", False, False), ("/", True, False)]:
+        assert ask(*allowed) == "answered"
+
+
 def test_options_and_limits():
-    table = README[README.index("## Options and limits") : README.index("## What it does not do")]
+    table = README[README.index("## Options and limits") : README.index("## Transactions")]
     signature = BatchMiddleware.__init__.__kwdefaults__
     assert set(signature) | {"path"} == set(re.findall(r"^\| `(\w+)` \| [`(]", table, re.MULTILINE))
     named = re.findall(r"`((?:max_)\w+|deadline)`", table)

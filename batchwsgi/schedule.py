@@ -59,15 +59,18 @@ class Schedule:
         reason = self._ended
         if member.group is not None:
             reason = self._ended_groups.get(member.group, reason)
-        if reason is None:
-            for index in member.depends_on:
-                if self._members[index].failed:
-                    detail = f"It depends on the request at index {index}, which failed."
-                    reason = Problem.DEPENDENCY_FAILED, detail
-                    break
+        if reason is None and member.depends_on:
+            reason = self._unmet(member)
         if reason is not None:
             problem, detail = reason
             member.response = problem.response(detail)
+
+    def _unmet(self, member: Member) -> Reason | None:
+        for index in member.depends_on:
+            if self._members[index].failed:
+                detail = f"It depends on the request at index {index}, which failed."
+                return Problem.DEPENDENCY_FAILED, detail
+        return None
 
     def done(self, member: Member) -> None:
         """Note what the response of `member` means for others."""

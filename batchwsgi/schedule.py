@@ -74,7 +74,8 @@ class Schedule:
 
     def done(self, member: Member) -> None:
         """Note what the response of `member` means for others."""
-        if not member.failed:
+        response = member.response
+        if response is None or response.status < 400:
             return
         reason = self._ended or (Problem.STOPPED, f"The request at index {member.index} failed.")
         if member.group is not None:

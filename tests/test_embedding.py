@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import importlib.util
 import json
+import sys
 from base64 import b64decode, b64encode
 
 import pytest
@@ -186,3 +188,14 @@ def by_the_standard_library(body):
         return is_json(body)
     finally:
         embedding._raw = raw
+
+
+def test_without_msgspec(monkeypatch):
+    """The package works where the extra is not installed."""
+    monkeypatch.setitem(sys.modules, "msgspec", None)
+    path = importlib.util.find_spec(embedding.__name__).origin
+    spec = importlib.util.spec_from_file_location("batchwsgi.dialects.without_msgspec", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module._raw is None
+    assert module.is_json(b"[1]")

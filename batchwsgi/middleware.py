@@ -17,7 +17,7 @@ from werkzeug.wsgi import LimitedStream
 from batchwsgi.dialects import Dialect, choose, streams
 from batchwsgi.dialects.native import Native
 from batchwsgi.executors import Pool
-from batchwsgi.model import BatchError, LengthRequired, MethodNotAllowed, TooLarge
+from batchwsgi.model import BatchError, LengthRequired, Member, MethodNotAllowed, TooLarge
 from batchwsgi.options import Limits
 from batchwsgi.rules import Rules
 from batchwsgi.run import Run, Transaction
@@ -102,7 +102,7 @@ class BatchMiddleware:
             headers, body = self._reply(environ, deadline)
         except BatchError as error:
             status = error.status
-            headers, body = _whole("application/problem+json", error.document())
+            headers, body = _whole("application/problem+json", [error.document()])
             headers += error.fields
         start_response(f"{status} {HTTPStatus(status).phrase}", headers + _EVERY_REPLY)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else body
@@ -131,15 +131,36 @@ class BatchMiddleware:
             return [("Content-Type", dialect.stream_type)], _Stream(run.lines())
         for _ in run.members():
             pass
-        reply = dialect.encode(member.entry for member in batch.members)
-        headers, body = _whole(dialect.reply_type, reply)
+        headers, body = _whole(dialect.reply_type, dialect.encode(_let_go(batch.members)))
         headers += [("Set-Cookie", cookie) for cookie in run.jar.promoted()]
         return headers, body
 
 
-def _whole(content_type: str, body: bytes) -> tuple[list[tuple[str, str]], list[bytes]]:
-    """Headers and body of a reply that is sent in one piece."""
-    return [("Content-Type", content_type), ("Content-Length", str(len(body)))], [body]
+PIECE = 64 * 1024
+"""Bytes of a reply, or somewhat more, that are handed to the server at once."""
+
+
+def _whole(content_type: str, parts: Iterable[bytes]) -> tuple[list[tuple[str, str]], list[bytes]]:
+    """Headers and body of a reply that is complete, in few pieces."""
+    body: list[bytes] = []
+    piece: list[bytes] = []
+    size = 0
+    for part in parts:
+        piece.append(part)
+        size += len(part)
+        if size >= PIECE:
+            body.append(b"".join(piece))
+            piece.clear()
+            size = 0
+    body.append(b"".join(piece))
+    return [("Content-Type", content_type), ("Content-Length", str(sum(map(len, body))))], body
+
+
+def _let_go(members: Iterable[Member]) -> Iterator[bytes]:
+    """The entries of `members`, each let go when the next is asked for: no second copy of all."""
+    for member in members:
+        yield member.entry
+        member.entry = b""
 
 
 class _Stream:

@@ -39,8 +39,8 @@ class Dialect(Protocol):
         """The part of the reply that tells of `member`, which has its response."""
         ...
 
-    def encode(self, entries: Iterable[bytes]) -> bytes:
-        """The whole reply; `entries` are in the order of the requests."""
+    def encode(self, entries: Iterable[bytes]) -> Iterable[bytes]:
+        """The parts of the whole reply; `entries` are in the order of the requests."""
         ...
 
     def line(self, member: Member) -> bytes:

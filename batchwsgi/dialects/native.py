@@ -107,9 +107,14 @@ class Native:
         )
         return b"%b%b%b" % (head.encode(), body, _TAILS[encoding])
 
-    def encode(self, entries: Iterable[bytes]) -> bytes:
-        """The whole reply; `entries` are in the order of the requests."""
-        return b'{"responses":[%b]}' % b",".join(entries)
+    def encode(self, entries: Iterable[bytes]) -> Iterator[bytes]:
+        """The parts of the whole reply; `entries` are in the order of the requests."""
+        mark = b'{"responses":['
+        for entry in entries:
+            yield mark
+            yield entry
+            mark = b","
+        yield b"]}"
 
     def line(self, member: Member) -> bytes:
         """The part of a streamed reply that tells of `member`: one line (NDJSON)."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from functools import lru_cache
 from math import isinf
 from typing import Any, NoReturn
 
@@ -67,6 +68,7 @@ def check_depth(document: bytes, limit: int) -> None:
             raise ValueError(f"more than {limit} levels of nesting (Limits.max_depth)")
 
 
+@lru_cache(maxsize=16)  # an operator has few
 def _decoder(limits: Limits) -> json.JSONDecoder:
     def integer(digits: str) -> int:
         if len(digits.lstrip("-")) > limits.max_digits:

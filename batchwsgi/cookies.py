@@ -85,7 +85,9 @@ class Jar:
         """
         for member in members:
             response = member.response
-            if response is None or member.undone or response.problem is Problem.APPLICATION_ERROR:
+            if response is None or not response.sets_cookies:
+                continue
+            if member.undone or response.problem is Problem.APPLICATION_ERROR:
                 continue
             for name, value in response.fields:
                 if name.lower() == "set-cookie":

@@ -13,6 +13,7 @@ import enum
 import json
 from collections.abc import Callable, Collection, Iterable, Sequence
 from http import HTTPStatus
+from operator import itemgetter
 from typing import Any, ClassVar, NamedTuple
 
 from werkzeug.datastructures import Headers
@@ -53,15 +54,23 @@ class Response(NamedTuple):
         """The body, decoded from JSON (RFC 8259). Raises `ValueError` if it is not JSON."""
         return json.loads(self.body)
 
+    @property
+    def sets_cookies(self) -> bool:
+        """Whether there is a `Set-Cookie` among the header lines."""
+        return "set-cookie" in map(str.lower, map(_first, self.fields))
+
     def shown(self) -> dict[str, tuple[str, str]]:
         """The headers that a client is shown, by lower-case name: the name as sent, and the value.
 
         Repeated ones are joined (RFC 9110 §5.3). Not shown is what is about a connection (§7.6.1),
         which a member has not, and `Set-Cookie`, which goes where scripts do not see it.
         """
-        headers: dict[str, tuple[str, str]] = {}
-        for name, value in self.fields:
-            lower = name.lower()
+        lowers = [*map(str.lower, map(_first, self.fields))]
+        headers = dict(zip(lowers, self.fields, strict=True))
+        if len(headers) == len(lowers) and _NOT_SHOWN.isdisjoint(headers):
+            return headers
+        headers.clear()
+        for lower, (name, value) in zip(lowers, self.fields, strict=True):
             if lower in headers:
                 first_name, before = headers[lower]
                 headers[lower] = first_name, f"{before}, {value}"
@@ -69,6 +78,8 @@ class Response(NamedTuple):
                 headers[lower] = name, value
         return headers
 
+
+_first = itemgetter(0)
 
 _NOT_SHOWN = frozenset(
     (

@@ -26,8 +26,8 @@ _HEADER_VALUE = re.compile(r"[\x20-\x7e\x80-\xff]*")
 # Targets that need no second look: nothing to encode or decode in the path, no segment that begins
 # with a dot, no second slash at the start. Everything else takes the slow way, `_path`.
 _PLAIN_TARGET = re.compile(
-    r"/(?!/)(?:(?<!/)\.|[A-Za-z0-9_~!$&'()*+,;=:@|\[\]/-])*"
-    r"(?:\?(?:[A-Za-z0-9_~!$&'()*+,;=:@|\[\]/?.^`{}-]|%[0-9A-Fa-f]{2})*)?"
+    r"/(?!/)(?:[A-Za-z0-9_~!$&'()*+,;=:@|\[\]/-]++|(?<!/)\.)*+"
+    r"(?:\?(?:[A-Za-z0-9_~!$&'()*+,;=:@|\[\]/?.^`{}-]++|%[0-9A-Fa-f]{2})*+)?"
 )
 _NEVER_IN_TARGET = re.compile(r"[\x00-\x1f\x7f\\#]")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")

@@ -129,11 +129,12 @@ class Run:
 
         `response` is the application's; its cookies stay, as they would have reached the client.
         """
+        size = len(member.entry)
         with self._lock:
-            limit = min(self._member_limit, self._reply_left)
-            if response.problem is None and len(member.entry) <= limit:
-                self._reply_left -= len(member.entry)
+            if response.problem is None and size <= self._member_limit and size <= self._reply_left:
+                self._reply_left -= size
             else:
+                limit = min(self._member_limit, self._reply_left)
                 name = "max_member_size"
                 if limit == self._reply_left:
                     name = "max_reply_size"

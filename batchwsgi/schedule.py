@@ -59,19 +59,23 @@ class Schedule:
         reason = self._ended
         if member.group is not None:
             reason = self._ended_groups.get(member.group, reason)
-        if reason is None:
-            for index in member.depends_on:
-                if self._members[index].failed:
-                    detail = f"It depends on the request at index {index}, which failed."
-                    reason = Problem.DEPENDENCY_FAILED, detail
-                    break
+        if reason is None and member.depends_on:
+            reason = self._unmet(member)
         if reason is not None:
             problem, detail = reason
             member.response = problem.response(detail)
 
+    def _unmet(self, member: Member) -> Reason | None:
+        for index in member.depends_on:
+            if self._members[index].failed:
+                detail = f"It depends on the request at index {index}, which failed."
+                return Problem.DEPENDENCY_FAILED, detail
+        return None
+
     def done(self, member: Member) -> None:
         """Note what the response of `member` means for others."""
-        if not member.failed:
+        response = member.response
+        if response is None or response.status < 400:
             return
         reason = self._ended or (Problem.STOPPED, f"The request at index {member.index} failed.")
         if member.group is not None:

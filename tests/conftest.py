@@ -9,6 +9,7 @@ from wsgiref.validate import validator
 import pytest
 
 from batchwsgi import BatchMiddleware
+from batchwsgi.dialects import embedding
 
 from .support import App
 
@@ -25,6 +26,16 @@ def wrap() -> Callable[..., App]:
         return validator(BatchMiddleware(validator(app), *args, **options))
 
     return wrapped
+
+
+@pytest.fixture(params=["msgspec", "standard library"])
+def checker(request, monkeypatch):
+    """What checks JSON replies; the answers are the same."""
+    if request.param == "standard library":
+        monkeypatch.setattr(embedding, "_raw", None)
+    else:
+        assert embedding._raw is not None
+    return request.param
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

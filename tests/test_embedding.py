@@ -1,16 +1,21 @@
 from __future__ import annotations
 
+import importlib.util
 import json
+import sys
 from base64 import b64decode, b64encode
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from batchwsgi.dialects import embedding
 from batchwsgi.dialects.embedding import embedded, is_json, quoted
 from batchwsgi.dialects.media import media_type
 
 JSON = "application/json"
+
+pytestmark = pytest.mark.usefixtures("checker")
 
 
 @pytest.mark.parametrize(
@@ -29,6 +34,12 @@ JSON = "application/json"
         b'{"a":1,"a":2}',
         '"é中😀"'.encode(),
         b"[" * 128 + b"]" * 128,
+        b"[" * 512 + b"]" * 512,
+        b"[" + b'{"[":[]},' * 1000 + b"0]",
+        b'"\\udc00\\ud800"',
+        b"[" * 512 + b"]" * 512,
+        b"[" + b'{"[":[]},' * 1000 + b"0]",
+        b'"\\udc00\\ud800"',
     ],
     ids=lambda body: body[:12],
 )
@@ -62,6 +73,8 @@ def test_json_is_carried_byte_for_byte(body, content_type):
         b"\xef\xbb\xbf{}",
         b"\xc2\xa0[]",
         b"// x\n1",
+        b"[" * 513 + b"]" * 513,
+        b'{"":' * 513 + b"1" + b"}" * 513,
         b"[" * 100_000,
         b"[" * 100_000 + b"]" * 100_000,
     ],
@@ -154,3 +167,35 @@ def test_quoted(text):
 def test_media_type_of_several_values_is_none_of_them():
     assert not media_type("application/json, text/plain").is_json
     assert media_type("text/plain; x=application/json").essence == "text/plain"
+
+
+MUTATED = [
+    b'{"a":[1,2.5e3,{"b":null,"c":"\\u00e9\\n"}],"d":true,"e":"x\xc3\xa9"}',
+    b'[-0.5,"\\ud83d"]',
+]
+
+
+@given(st.sampled_from(MUTATED), st.lists(st.tuples(st.integers(0, 60), st.binary(max_size=2))))
+def test_both_checkers_agree(body, changes):
+    for place, new in changes:
+        body = body[:place] + new + body[place + 1 :]
+    assert embedding._raw is None or is_json(body) == by_the_standard_library(body)
+
+
+def by_the_standard_library(body):
+    raw, embedding._raw = embedding._raw, None
+    try:
+        return is_json(body)
+    finally:
+        embedding._raw = raw
+
+
+def test_without_msgspec(monkeypatch):
+    """The package works where the extra is not installed."""
+    monkeypatch.setitem(sys.modules, "msgspec", None)
+    path = importlib.util.find_spec(embedding.__name__).origin
+    spec = importlib.util.spec_from_file_location("batchwsgi.dialects.without_msgspec", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module._raw is None
+    assert module.is_json(b"[1]")

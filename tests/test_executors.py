@@ -179,6 +179,20 @@ def test_a_pool_that_does_nothing_starves_no_batch(pool):
         release.set()
 
 
+def test_a_job_that_comes_too_late():
+    """It finds that the calling thread has taken its member."""
+    pool, release = Pool(1), threading.Event()
+    pool.submit(lambda: release.wait(WAIT))
+
+    def finish(member):
+        if member.index == 2:
+            release.set()
+            pool.submit(lambda: None).result(WAIT)  # by now the batch's own job has run
+
+    assert [member.index for member in running(members(3), finish, pool)] == [0, 1, 2]
+    pool._executor.shutdown()
+
+
 def test_the_pool_is_made_at_first_use_and_for_each_process(pool, monkeypatch):
     assert pool._executor is None
     pool.submit(lambda: None).result(WAIT)

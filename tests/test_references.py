@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from time import perf_counter
+from time import process_time
 
 import pytest
 
@@ -566,13 +566,13 @@ def test_a_million_repetitions_take_less_than_a_second():
         spellings,
         "{$responses.0.body#/1}" * 40_000,
     ):
-        started = perf_counter()
+        started = process_time()
         second(replying, method="post", body=body)
-        assert perf_counter() - started < 2
+        assert process_time() - started < 2
     document = {"requests": [FIRST, {"uri": "/", "body": "{$responses." * 80_000}]}
-    started = perf_counter()
+    started = process_time()
     assert post(BatchMiddleware(app), document).status == 400
-    assert perf_counter() - started < 1
+    assert process_time() - started < 1
 
 
 def test_references_of_a_compiled_value():

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from time import perf_counter
+from time import process_time
 
 import pytest
 from hypothesis import given
@@ -147,9 +147,9 @@ HOSTILE = {
 
 @pytest.mark.parametrize("document", HOSTILE.values(), ids=HOSTILE)
 def test_the_worst_mebibyte_takes_less_than_a_second(document):
-    started = perf_counter()
+    started = process_time()
     try:
         loads(document, LIMITS)
     except ValueError as error:
         assert len(str(error)) < 200
-    assert perf_counter() - started < 1
+    assert process_time() - started < 1

@@ -14,6 +14,10 @@ from json.encoder import encode_basestring
 from typing import NoReturn
 
 from .media import media_type
+from .strict_json import check_depth
+
+MAX_LEVELS = 512
+"""Both checkers recurse; far from where Python ends that, they give the same answer."""
 
 quoted = encode_basestring
 """A text as a JSON string (RFC 8259 §7); everything outside ASCII stays as it is."""
@@ -37,9 +41,18 @@ def embedded(body: bytes, content_type: str) -> tuple[bytes, str | None]:
 def is_json(body: bytes) -> bool:
     """Whether `body` is one JSON value in UTF-8, by the grammar of RFC 8259.
 
-    Nothing is computed of it: an integer of any length passes, and no number is converted.
+    Nothing is computed of it: an integer of any length passes, and no number is converted. What
+    has more than `MAX_LEVELS` levels is not taken for JSON.
     """
     try:
+        if len(body) > MAX_LEVELS and body.count(b"[") + body.count(b"{") > MAX_LEVELS:
+            check_depth(body, MAX_LEVELS)
+        if _raw is not None:
+            try:
+                _raw(body)
+                return body.isascii() or bool(body.decode())  # which it does not check
+            except ValueError:  # not JSON, or a lone surrogate, which it does not know
+                pass
         text = body.decode().strip(" \t\n\r")
         _, end = _scan(text, 0)
     except (ValueError, StopIteration, RecursionError):
@@ -54,3 +67,11 @@ def _refuse(constant: str) -> NoReturn:
 _scan: Callable[[str, int], tuple[object, int]] = JSONDecoder(  # in C; the stubs do not have it
     parse_int=str, parse_float=str, parse_constant=_refuse
 ).scan_once  # type: ignore[attr-defined]
+
+_raw: Callable[[bytes], object] | None = None
+try:
+    import msgspec
+except ImportError:
+    pass
+else:  # the extra `fast`: the same answers
+    _raw = msgspec.json.Decoder(msgspec.Raw).decode

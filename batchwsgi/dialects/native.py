@@ -49,6 +49,7 @@ _ID = re.compile(r"(?![0-9]*\Z)[A-Za-z0-9_-]{1,64}")  # digits only is an index
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 _UNRESERVED = re.compile(r"[A-Za-z0-9_.~-]*")  # RFC 3986 §2.3
 _ARGS_ARE_BODY = frozenset(["POST", "PUT", "PATCH"])
+_TAILS = {None: b"}", "text": b',"encoding":"text"}', "base64": b',"encoding":"base64"}'}
 _FORM = "application/x-www-form-urlencoded"
 
 Json = Any  # a decoded JSON value; its own type says no more
@@ -95,17 +96,16 @@ class Native:
         item, response = member.source, member.response
         assert isinstance(item, dict) and response is not None
         headers = response.shown()
-        _, content_type = headers.get("content-type", ("", ""))
+        content_type = headers["content-type"][1] if "content-type" in headers else ""
         body, encoding = embedded(response.body, content_type)
-        fields = ",".join([f'"{name}":{quoted(value)}' for name, value in headers.values()])
-        head = (
-            f'"method":{quoted(item.get("method", "get"))},"uri":{quoted(item["uri"])},'
-            f'"status_code":"{response.status}","headers":{{{fields}}},"body":'
+        head = '%s"method":%s,"uri":%s,"status_code":"%d","headers":{%s},"body":' % (
+            '{"id":"%s",' % item["id"] if "id" in item else "{",
+            quoted(item["method"]) if "method" in item else '"get"',
+            quoted(item["uri"]),
+            response.status,
+            ",".join(['"%s":%s' % (name, quoted(value)) for name, value in headers.values()]),
         )
-        if "id" in item:
-            head = f'"id":"{item["id"]}",{head}'
-        tail = f',"encoding":"{encoding}"}}' if encoding else "}"
-        return b"{%b%b%b" % (head.encode(), body, tail.encode())
+        return b"%b%b%b" % (head.encode(), body, _TAILS[encoding])
 
     def encode(self, entries: Iterable[bytes]) -> bytes:
         """The whole reply; `entries` are in the order of the requests."""
@@ -177,10 +177,10 @@ class _Reader:
             raise Malformed([Fault("", _expected("an object", item))])
         faults: list[Fault] = []
         depends_on: set[int] = set()
-        if "depends-on" in item:
-            depends_on.update(self._depends_on(item["depends-on"], faults))
         found: list[Reference] = []
         ready = item
+        if "depends-on" in item:
+            depends_on.update(self._depends_on(item["depends-on"], faults))
         if self._may_refer:
             ready = {
                 name: compiled(value, f"/{name}", self._place, faults)
@@ -188,7 +188,7 @@ class _Reader:
                 else value
                 for name, value in item.items()
             }
-            found += references(ready)
+            found = list(references(ready))
         if "id" in item:
             self._check_id(item["id"], index, faults)
         try:
@@ -205,7 +205,8 @@ class _Reader:
             member.bind = partial(self._bound, ready, found)
             depends_on.update(reference.place for reference in found)
             self.referenced.update(ref.place for ref in found if ref.part == "body")
-        member.depends_on = depends_on
+        if depends_on:
+            member.depends_on = depends_on
         return member
 
     def _place(self, name: str) -> int:
@@ -280,7 +281,7 @@ def _value(response: Response) -> Json:
 
 def _request(item: Item, rules: Rules, origin: Origin) -> Request:
     """The request that `item` asks for. Raises `Malformed`, its pointers relative to the item."""
-    faults = _unknown(item, _ITEM_MEMBERS)
+    faults = [] if _ITEM_MEMBERS.issuperset(item) else _unknown(item, _ITEM_MEMBERS)
     method = "GET"
     if "method" in item:
         try:
@@ -406,8 +407,6 @@ _dumps = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def _unknown(members: Item, known: frozenset[str]) -> list[Fault]:
-    if known.issuperset(members):
-        return []
     return [Fault(f"/{token(name)}", "unknown member") for name in members if name not in known]
 
 

@@ -26,7 +26,7 @@ def loads(document: bytes, limits: Limits) -> Any:  # what JSON holds has no nar
     Raises `ValueError` for duplicate names (compared after unescaping), `NaN`, `Infinity`, numbers
     that overflow or have too many digits, too many levels, lone surrogates.
     """
-    _check_depth(document, limits.max_depth)
+    check_depth(document, limits.max_depth)
     value = _decoder(limits).decode(document.decode())
     if _ESCAPED_SURROGATE.search(document):
         try:  # a pair is one character by now; what cannot be encoded is half of one
@@ -44,7 +44,7 @@ def reply_value(body: bytes) -> Any:
         raise ValueError("the reply nests too deep") from None
 
 
-def _check_depth(document: bytes, limit: int) -> None:
+def check_depth(document: bytes, limit: int) -> None:
     """Refuse more than `limit` levels: without recursion, and before the parser recurses.
 
     Only brackets and quotes are kept. Outside strings the quotes then stand in pairs; if they do

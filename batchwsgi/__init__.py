@@ -4,9 +4,10 @@
 it as one JSON document; each is sent to the wrapped application as a whole WSGI request of its
 own, and all replies come back as one JSON document.
 
-To follow one request to its reply, read `middleware` first; it calls, in this order,
-`dialects.native` (bytes to `model.Batch`, checked by `rules`), `schedule` and `executors` (which
-member goes next, and when), `wsgi` (the call) and `dialects.native` again (the reply).
+To follow one request to its reply, read `middleware` first. It has `dialects.native` read the batch
+(bytes to `model.Batch`, checked by `rules`) and hands that to `run`: `executors` takes members from
+`schedule`, and for each one `wsgi` calls the application and `dialects.native` writes its entry. In
+the end the entries are joined.
 """
 
 from batchwsgi.middleware import BatchMiddleware

@@ -21,6 +21,7 @@ from batchwsgi.schedule import Schedule
 log = logging.getLogger("batchwsgi")
 
 Finish = Callable[[Member], None]
+Transaction = Callable[[], AbstractContextManager[object]]
 
 
 class Pool:
@@ -115,7 +116,7 @@ class Undo(Exception):
 def atomically(
     members: list[Member],
     finish: Finish,
-    transaction: Callable[[], AbstractContextManager[object]],
+    transaction: Transaction,
     context: Context,
 ) -> str | None:
     """Finish `members` in this thread, in a transaction that is undone if one of them fails.

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 from werkzeug.exceptions import ClientDisconnected
 from werkzeug.wsgi import LimitedStream
 
-from batchwsgi.dialects import Dialect, choose, streams
+from batchwsgi.dialects import Dialect, choose, is_of_the_batch, streams
 from batchwsgi.dialects.native import Native
-from batchwsgi.executors import Pool
+from batchwsgi.executors import Pool, Transaction
 from batchwsgi.model import BatchError, LengthRequired, Member, MethodNotAllowed, TooLarge
 from batchwsgi.options import Limits
 from batchwsgi.rules import Rules
-from batchwsgi.run import Run, Transaction
+from batchwsgi.run import Run
 from batchwsgi.wsgi import MARK, Outer, authorized, checked_environ_keys
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ class BatchMiddleware:
         app.wsgi_app = BatchMiddleware(app.wsgi_app)              # Flask
         application = BatchMiddleware(get_wsgi_application())     # Django, in wsgi.py
 
-    Requests that are not for `path` pass through untouched. Those that are get an answer from here:
-    the members of the batch are sent to `app` one after the other, each as a whole WSGI request
+    Requests that are not for `path` pass through untouched. Those for `path` are answered here: the
+    members of the batch are sent to `app` in the order listed, each as a whole WSGI request
     (PEP 3333) with the outer request's authorization, cookies and client identity.
 
     - `app`: the WSGI application to wrap.
@@ -49,11 +49,13 @@ class BatchMiddleware:
     - `member_headers`: more request headers that a member may set; `"X-Ms-*"` is a prefix.
     - `environ_keys`: more keys of the outer environ that members inherit.
     - `authorize`: called with each member's environ just before the application. It refuses by
-      raising a `werkzeug.exceptions.HTTPException`, which becomes that member's response.
+      raising a `werkzeug.exceptions.HTTPException`, which becomes that member's response. Any other
+      exception, or a return value that is not None, is that member's `application-error`.
     - `transaction`: a callable that returns a context manager; a batch with `on-fail: rollback`
       runs inside it. The README has recipes for Django and SQLAlchemy.
     - `threads`: above 0, neighbouring members with safe methods (GET, HEAD, OPTIONS) run side by
-      side in that many threads, which all batches share, and in the server's own.
+      side under `on-fail: ignore`, in that many threads, which all batches share, and in the
+      server's own.
     - `encoded_slashes`: let `%2F` and `%5C` through in paths.
 
     Raises `TypeError` or `ValueError` for an option that cannot be right.
@@ -72,14 +74,22 @@ class BatchMiddleware:
         threads: int = 0,
         encoded_slashes: bool = False,
     ) -> None:
+        if not callable(app):
+            raise TypeError(f"app: {app!r} is not a WSGI application")
+        if not isinstance(limits, Limits):
+            raise TypeError(f"limits: {limits!r} is not a Limits")
+        if not isinstance(encoded_slashes, bool):
+            raise TypeError(f"encoded_slashes: {encoded_slashes!r} is not a bool")
         if not path.startswith("/"):
             raise ValueError(f"path: {path!r} does not begin with /")
         if authorize is not None and not callable(authorize):
             raise TypeError(f"authorize: {authorize!r} cannot be called")
         if transaction is not None and not callable(transaction):
             raise TypeError(f"transaction: {transaction!r} cannot be called")
-        if type(threads) is not int or threads < 0:
-            raise ValueError(f"threads: {threads!r} is not a number of threads")
+        if type(threads) is not int:
+            raise TypeError(f"threads: {threads!r} is not an int")
+        if threads < 0:
+            raise ValueError(f"threads: {threads!r} is less than 0")
         self.app = app
         self.path = path
         self.limits = limits
@@ -115,8 +125,15 @@ class BatchMiddleware:
         document = _body(environ, self.limits.max_body_size)
         if MARK in environ:
             raise BatchError("A batch cannot be part of a batch.")
-        side_by_side = self._pool is not None
-        outer = Outer(self._members_app, environ, copy_context(), self._environ_keys, side_by_side)
+        accept = environ.get("HTTP_ACCEPT", "")
+        outer = Outer(
+            self._members_app,
+            environ,
+            copy_context(),
+            self._environ_keys,
+            without=("HTTP_ACCEPT",) if is_of_the_batch(accept) else (),
+            multithread=self._pool is not None,
+        )
         batch = dialect.decode(document, self._rules, outer.origin)
         run = Run(
             batch,
@@ -127,7 +144,7 @@ class BatchMiddleware:
             pool=self._pool,
             transaction=self._transaction,
         )
-        if streams(dialect, environ.get("HTTP_ACCEPT", "")):
+        if streams(dialect, accept):
             return [("Content-Type", dialect.stream_type)], _Stream(run.lines())
         for _ in run.members():
             pass

@@ -1,7 +1,7 @@
 """The values of a batch, and the ways in which it is unusable.
 
-A batch is data. Nothing here knows a wire format (`Response.json` is the one exception, for views
-that call `subrequest`), WSGI or threads.
+A batch is data. Nothing here knows a dialect, WSGI or threads. Problem documents (RFC 9457) are
+written here, as they are the same in all dialects.
 
 Two kinds of failure, never mixed: the *batch* is unusable (a `BatchError`, raised before anything
 runs), or a *member* failed (a `Response` like any other).
@@ -32,16 +32,20 @@ class Request(NamedTuple):
     headers: Sequence[tuple[str, str]] = ()
     """Pairs in order; a name can repeat."""
     body: bytes = b""
+    """As it is sent; its length is the `Content-Length`."""
 
 
 class Response(NamedTuple):
-    """What the application answered to one sub-request."""
+    """What was answered to one sub-request: by the application, or by the endpoint in its place."""
 
     status: int
+    """The status code (RFC 9110 §15), 100 to 999."""
     reason: str
+    """The reason phrase; it may be empty."""
     fields: Sequence[tuple[str, str]]
     """The header lines, in order, as the application gave them."""
     body: bytes
+    """Empty where the method or status has none (RFC 9110 §6.4.1)."""
     problem: Problem | None = None
     """Why the endpoint wrote this response itself; None for the application's own."""
 
@@ -51,7 +55,7 @@ class Response(NamedTuple):
         return Headers(self.fields)
 
     def json(self) -> Any:  # what JSON holds has no narrower type
-        """The body, decoded from JSON (RFC 8259). Raises `ValueError` if it is not JSON."""
+        """The body as `json.loads` reads it (RFC 8259). Raises `ValueError` if it is not JSON."""
         return json.loads(self.body)
 
     @property
@@ -208,6 +212,7 @@ class Fault(NamedTuple):
 
     pointer: str
     detail: str
+    """What is wrong, for a person."""
 
 
 class BatchError(Exception):

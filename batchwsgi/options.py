@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from math import inf
 
+DEEPEST = 200
+"""What reads a batch recurses; Python ends that at 1000 calls, the server's own included."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
@@ -24,13 +27,14 @@ class Limits:
     """The batch document. The default is nginx's `client_max_body_size`."""
 
     max_depth: int = 32
-    """Levels of nested arrays and objects in the batch document."""
+    """Levels of nested arrays and objects in the batch document, at most `DEEPEST`."""
 
     max_digits: int = 100
     """Digits of one number in the batch document: `int()` of many digits is quadratic."""
 
     max_uri_length: int = 4094
-    """A member's path and query, percent-encoded, `args` included. gunicorn's request line."""
+    """A member's path and query in bytes, percent-encoded, `args` included. gunicorn's request
+    line."""
 
     max_headers: int = 50
     """Headers that one member sets."""
@@ -56,6 +60,8 @@ class Limits:
                 kinds = " or ".join(kind.__name__ for kind in allowed)
                 raise TypeError(f"Limits.{field.name}: {value!r} is not {kinds}")
             least = 0 if field.name == "deadline" else 1
+            if field.name == "max_depth" and value > DEEPEST:
+                raise ValueError(f"Limits.max_depth: {value!r} is more than {DEEPEST}")
             if not least <= value < inf:
                 raise ValueError(
                     f"Limits.{field.name}: {value!r} is not {least} or more, and finite"

@@ -1,7 +1,7 @@
 """References of a member to earlier replies: the grammar, and the look-up.
 
-A closed grammar (that of OpenAPI and Arazzo runtime expressions, inside braces), looked up step by
-step; there is no evaluation of any kind (CVE-2014-7205: references were evaluated as code).
+A closed grammar (modelled on the runtime expressions of OpenAPI and Arazzo, inside braces), looked
+up step by step. Nothing is evaluated (CVE-2014-7205: references were evaluated as code).
 
 `compiled` finds the references in a JSON value before anything runs and puts a `Template` in their
 place; `filled` replaces those by what `Replies` has, when the member's turn has come.
@@ -30,7 +30,8 @@ _EXPRESSION = re.compile(
     re.VERBOSE,
 )
 _BAD_POINTER = re.compile(r"%(?![0-9A-Fa-f]{2})|~(?![01])")
-_INDEX = re.compile(r"0|[1-9][0-9]*")
+INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
+"""The index of an array's element (RFC 6901 §4), or of an item."""
 
 
 class Reference(NamedTuple):
@@ -94,7 +95,7 @@ def compiled(value: Json, place: str, index_of: Callable[[str], int], faults: li
             faults.append(Fault(place, str(error)))
     elif isinstance(value, dict):
         return {
-            name: compiled(inner, f"{place}/{token(name)}", index_of, faults)
+            name: compiled(inner, f"{place}/{pointer_token(name)}", index_of, faults)
             for name, inner in value.items()
         }
     elif isinstance(value, list):
@@ -168,7 +169,7 @@ def filled(value: Json, fill: Callable[[Template], Json]) -> Json:
     return value
 
 
-def token(name: str) -> str:
+def pointer_token(name: str) -> str:
     """`name` as a reference token of a JSON Pointer (RFC 6901 §3)."""
     return name.replace("~", "~0").replace("/", "~1")
 
@@ -239,7 +240,7 @@ class Replies:
         for step in reference.pointer:
             if isinstance(value, dict) and step in value:
                 value = value[step]
-            elif isinstance(value, list) and _INDEX.fullmatch(step) and int(step) < len(value):
+            elif isinstance(value, list) and INDEX.fullmatch(step) and int(step) < len(value):
                 value = value[int(step)]
             else:
                 raise LookupError(f"the reply has no {ascii(step)[:60]} there")

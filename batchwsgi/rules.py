@@ -1,7 +1,7 @@
 """What a member may be: its method, target and headers.
 
-Pure checks, the same before and after references are filled in. Each returns the value as it goes
-on the wire, or raises `ValueError` with what is wrong, for the caller to add where it stood.
+Pure checks, the same before and after references are filled in. Each raises `ValueError` with what
+is wrong, for the caller to add where it stood; those of a value return it as it goes on the wire.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ from collections.abc import Iterable, Mapping
 from urllib.parse import quote, unquote_to_bytes
 
 from batchwsgi.options import Limits
-
-Headers = tuple[tuple[str, str], ...]
 
 _METHOD = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110 §5.6.2, token
 _METHODS = {
@@ -195,7 +193,9 @@ def checked_header_value(value: str) -> str:
     return value.strip(" ")
 
 
-def subrequest_headers(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> Headers:
+def subrequest_headers(
+    headers: Mapping[str, str] | Iterable[tuple[str, str]],
+) -> tuple[tuple[str, str], ...]:
     """The headers of a `subrequest`: checked for their form, with no allow-list, less framing."""
     pairs = headers.items() if isinstance(headers, Mapping) else headers
     checked = []
@@ -208,6 +208,8 @@ def subrequest_headers(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -
 
 def _operators_header(name: str) -> str:
     """A name or prefix from `member_headers` in lower case; `ValueError` if it can never be set."""
+    if not isinstance(name, str):
+        raise TypeError(f"member_headers: {name!r} is not a string")
     stem = name.removesuffix("*")
     if not (_HEADER_NAME.fullmatch(stem) or name == "*"):
         raise ValueError(f"member_headers: {_shown(name)} is not a header name")

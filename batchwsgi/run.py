@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, closing
+from collections.abc import Generator
+from contextlib import closing
 from time import monotonic, perf_counter
 
 from batchwsgi import executors
 from batchwsgi.cookies import Jar
 from batchwsgi.dialects import Dialect
-from batchwsgi.executors import Pool
+from batchwsgi.executors import Pool, Transaction
 from batchwsgi.model import Batch, Member, Problem, Response, Unresolved
 from batchwsgi.options import Limits
 from batchwsgi.schedule import Schedule
@@ -23,10 +23,8 @@ from batchwsgi.wsgi import Outer
 
 access_log = logging.getLogger("batchwsgi.access")
 
-Transaction = Callable[[], AbstractContextManager[object]]
-
 KEPT_BODY = 16 * 1024
-"""A body up to this size, in bytes, is not worth the work of letting it go early."""
+"""A body up to this size, in bytes, is kept until the batch ends."""
 
 
 class Run:
@@ -150,7 +148,7 @@ class Run:
 
     def _finish_group(self, members: list[Member]) -> None:
         """Finish all of a group, or have what it did undone; every entry then tells the truth."""
-        assert self._transaction is not None
+        assert self._transaction is not None  # or `rules` would have refused the batch
         undone = executors.atomically(members, self._finish, self._transaction, self._outer.context)
         if undone is None:
             return

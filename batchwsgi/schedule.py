@@ -23,6 +23,9 @@ class Schedule:
 
     What is not sent is answered with the reason. A batch ends early once, by the first reason; so
     does a group.
+
+    `start`, `done` and `end` may be called from the threads of one wave: they set one attribute at
+    most, and a wave has no members that depend on each other.
     """
 
     def __init__(self, batch: Batch, side_by_side: bool = False) -> None:
@@ -74,8 +77,7 @@ class Schedule:
 
     def done(self, member: Member) -> None:
         """Note what the response of `member` means for others."""
-        response = member.response
-        if response is None or response.status < 400:
+        if not member.failed:
             return
         reason = self._ended or (Problem.STOPPED, f"The request at index {member.index} failed.")
         if member.group is not None:

@@ -30,12 +30,14 @@ if TYPE_CHECKING:
 log = logging.getLogger("batchwsgi")
 
 MARK = "batchwsgi.request"
-"""The key of a child environ that holds the member's `Request`: how an application sees a batch."""
+"""The key of a child environ that holds its `Request`: how an application can tell that it serves a
+member of a batch, or a `subrequest`."""
 
 # --- The child environ -------------------------------------------------------------------------
-# Built by allow-list: what is not named is not there. Servers put sockets, functions and
-# `os.environ` into the outer one; frameworks cache the parsed outer request in it, and a member
-# that finds that cache is answered as somebody else.
+# Built by allow-list: what is not named is not there, but for the request headers, which are all
+# inherited except those about the outer request's own body, connection and reply. Servers put
+# sockets, functions and `os.environ` into the outer environ; frameworks cache the parsed outer
+# request in it, and a member that finds that cache is answered as somebody else.
 
 _INHERITED = (
     "SCRIPT_NAME SERVER_NAME SERVER_PORT SERVER_PROTOCOL SERVER_SOFTWARE SERVER_ADDR REMOTE_ADDR "
@@ -59,23 +61,29 @@ _NOT_INHERITED_PREFIXES = ("HTTP_CONTENT_", "HTTP_IF_")
 
 # What an operator cannot add: keys that are inherited anyway, or made for each member, and those
 # that would carry the outer request's connection or another framework's view of it.
-_OWN_KEYS = frozenset(
+_NOT_ADDABLE = frozenset(
     ["REQUEST_METHOD", "PATH_INFO", "QUERY_STRING", "CONTENT_LENGTH", "CONTENT_TYPE"]
     + [*_RAW_TARGET, *_INHERITED, "SCRIPT_URL", "SCRIPT_URI", "PATH_TRANSLATED", "gunicorn.socket"]
 )
-_OWN_PREFIXES = (
+_NOT_ADDABLE_PREFIXES = tuple(
     "HTTP_ SSL_ REDIRECT_ wsgi. batchwsgi. mod_wsgi. uwsgi. "
-    "werkzeug. bottle. webob. beaker. paste. repoze."
-).split()
+    "werkzeug. bottle. webob. beaker. paste. repoze.".split()
+)
 
 
 def checked_environ_keys(keys: Iterable[str]) -> tuple[str, ...]:
-    """The option `environ_keys`; `ValueError` for a key that is not the operator's to add."""
+    """The option `environ_keys`.
+
+    Raises `ValueError` for a key that is not the operator's to add, and `TypeError` for what is
+    not a sequence of strings.
+    """
     if isinstance(keys, str):
         raise TypeError("environ_keys: a sequence of keys, not one string")
     keys = tuple(keys)
     for key in keys:
-        if key in _OWN_KEYS or key.startswith(tuple(_OWN_PREFIXES)):
+        if not isinstance(key, str):
+            raise TypeError(f"environ_keys: {key!r} is not a string")
+        if key in _NOT_ADDABLE or key.startswith(_NOT_ADDABLE_PREFIXES):
             raise ValueError(f"environ_keys: {key} is not one that can be added")
     return keys
 
@@ -84,8 +92,8 @@ class Outer:
     """The outer request as its members inherit it, and the way to send them.
 
     `app` gets the members; `environ` is the outer request's, which stays as it is; `context` is the
-    one that each member runs in a copy of; `environ_keys` are more keys to inherit; `multithread`
-    tells that members may run side by side.
+    one that each member runs in a copy of; `environ_keys` are more keys to inherit, `without` are
+    those not to inherit this time; `multithread` tells that members may run side by side.
     """
 
     def __init__(
@@ -94,6 +102,8 @@ class Outer:
         environ: WSGIEnvironment,
         context: Context,
         environ_keys: Iterable[str] = (),
+        *,
+        without: Iterable[str] = (),
         multithread: bool = False,
     ) -> None:
         self._app = app
@@ -101,6 +111,8 @@ class Outer:
         self.origin = _origin(environ)
         self._template = _template(environ, environ_keys)
         self._raw_targets = [key for key in _RAW_TARGET if key in environ]
+        for key in without:
+            self._template.pop(key, None)
         if multithread:
             self._template["wsgi.multithread"] = True
 
@@ -166,9 +178,6 @@ def _template(environ: WSGIEnvironment, environ_keys: Iterable[str]) -> WSGIEnvi
                 template[key] = value
         elif key.startswith("SSL_"):
             template[key] = str(value)
-    accept = template.get("HTTP_ACCEPT", "").lower()
-    if "application/x-ndjson" in accept or "multipart/" in accept:
-        del template["HTTP_ACCEPT"]  # it asks for a form of the batch's reply
     template["wsgi.input_terminated"] = True
     return template
 
@@ -360,14 +369,17 @@ def subrequest(
         reply = subrequest(current_app.wsgi_app, request.environ, "GET", "/user/~me")
         name = reply.json()["name"]
 
-    An exception of the application is logged and is a `Response` with status 500. Raises
-    `ValueError` for a method, target or header that is not well-formed (RFC 9110 §5.1, §9.1,
-    RFC 9112 §3.2.1). `Content-Length` and `Transfer-Encoding` among the headers are left out: the
-    body says how long it is.
+    It is code calling code: headers replace those that would be inherited, `Host` and `Cookie`
+    too, and the response has no limit. `Content-Length` and `Transfer-Encoding` among the headers
+    are left out: the body says how long it is. An exception of the application is logged and is a
+    `Response` with status 500.
+
+    Raises `ValueError` for a method, target or header that is not well-formed (RFC 9110 §5.1, §9.1,
+    RFC 9112 §3.2.1), and for `CONNECT` and `TRACE`.
 
     It serves frameworks that keep the request in context variables or on a stack (Flask, Pyramid,
-    Falcon, Django outside `atomic`), not views of Bottle and CherryPy, which keep one request for
-    each thread.
+    Falcon, Django outside `atomic` and open cursors), not views of Bottle and CherryPy, which keep
+    one request for each thread.
     """
     request = Request(
         checked_method(method), percent_encoded(target), subrequest_headers(headers), body

@@ -49,6 +49,17 @@ def test_zero():
     assert Limits(deadline=0).deadline == 0
 
 
+def test_the_deepest():
+    assert Limits(max_depth=200).max_depth == 200
+    with pytest.raises(ValueError, match=r"Limits\.max_depth: 201 is more than 200"):
+        Limits(max_depth=201)
+
+
+def test_app():
+    with pytest.raises(TypeError, match="app: None is not a WSGI application"):
+        BatchMiddleware(None)
+
+
 @pytest.mark.parametrize("value", [inf, nan, -inf])
 def test_deadline_is_finite(value):
     with pytest.raises(ValueError, match=r"Limits\.deadline"):
@@ -66,9 +77,13 @@ def test_a_very_large_limit():
         ({"member_headers": "X-Tenant"}, TypeError, "member_headers: a sequence of names"),
         ({"environ_keys": "myapp.tenant"}, TypeError, "environ_keys: a sequence of keys"),
         ({"transaction": object()}, TypeError, "transaction: .* cannot be called"),
-        ({"threads": -1}, ValueError, "threads: -1 is not a number of threads"),
-        ({"threads": True}, ValueError, "threads: True is not a number"),
-        ({"threads": 1.5}, ValueError, "threads: 1.5 is not a number"),
+        ({"threads": -1}, ValueError, "threads: -1 is less than 0"),
+        ({"threads": True}, TypeError, "threads: True is not an int"),
+        ({"threads": "4"}, TypeError, "threads: '4' is not an int"),
+        ({"limits": 20}, TypeError, "limits: 20 is not a Limits"),
+        ({"encoded_slashes": "no"}, TypeError, "encoded_slashes: 'no' is not a bool"),
+        ({"member_headers": [1]}, TypeError, "member_headers: 1 is not a string"),
+        ({"environ_keys": [1]}, TypeError, "environ_keys: 1 is not a string"),
         ({"authorize": True}, TypeError, "authorize: True cannot be called"),
     ],
 )

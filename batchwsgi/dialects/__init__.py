@@ -67,10 +67,16 @@ def choose(dialects: Iterable[Dialect], content_type: str, content_encoding: str
     )
 
 
+def is_of_the_batch(accept: str) -> bool:
+    """Whether an `Accept` field asks for a form of the batch's reply, and so means no member."""
+    accept = accept.lower()
+    return "application/x-ndjson" in accept or "multipart/" in accept
+
+
 def streams(dialect: Dialect, accept: str) -> bool:
     """Whether an `Accept` field (RFC 9110 §12.5.1) asks for the streamed reply of `dialect`.
 
-    It has to name it, and to prefer it to the other if it names that too; ranges do not count.
+    It has to name that type itself, not a range, with a higher q than the other reply's.
     """
     if dialect.stream_type not in accept.lower():
         return False

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from werkzeug.http import parse_options_header
 
-# The charsets of the web (WHATWG Encoding), by the names of Python's codecs. Python has more, and
+# The charsets of the web, by the names of Python's codecs. Python has more, and
 # they are not charsets: `rot13`, `unicode_escape`, `utf-7` with its lone surrogates.
 _CHARSETS = frozenset(
     ["utf-8", "ascii", "utf-16", "utf-16-le", "utf-16-be", "koi8-r", "koi8-u", "mac-roman"]

@@ -1,8 +1,8 @@
 """The endpoint's own JSON format: `on-fail`, `requests`, and for each `method`, `uri`, `args`.
 
 `Native.decode` reads a batch: first its own shape, then each item, member by member. Every fault is
-collected, with its JSON Pointer. `Native.entry` writes what became of one member, `Native.encode`
-joins the entries.
+collected, with its JSON Pointer. `Native.entry` writes what became of one member; `Native.encode`
+joins the entries, `Native.line` makes one a line of a streamed reply.
 """
 
 from __future__ import annotations
@@ -28,13 +28,14 @@ from batchwsgi.model import (
     Unresolved,
 )
 from batchwsgi.references import (
+    INDEX,
     Reference,
     Replies,
     Template,
     compiled,
     filled,
+    pointer_token,
     references,
-    token,
 )
 from batchwsgi.rules import Rules, checked_method
 
@@ -46,7 +47,6 @@ _BATCH_MEMBERS = frozenset(["on-fail", "requests"])
 _ITEM_MEMBERS = frozenset(["id", "method", "uri", "args", "headers", "body", "depends-on"])
 _MAY_REFER = ("uri", "args", "headers", "body")
 _ID = re.compile(r"(?![0-9]*\Z)[A-Za-z0-9_-]{1,64}")  # digits only is an index
-_INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 _ASCII_IN_FORMS = {code: quote_plus(chr(code)) for code in range(128)}
 _ARGS_ARE_BODY = frozenset(["POST", "PUT", "PATCH"])
 _TAILS = {None: b"}", "text": b',"encoding":"text"}', "base64": b',"encoding":"base64"}'}
@@ -194,7 +194,7 @@ class _Reader:
                 for name, value in item.items()
             }
             found = list(references(ready))
-        if "id" in item:
+        if "id" in item:  # only now: no item can refer to itself
             self._check_id(item["id"], index, faults)
         try:
             # With references it cannot be built yet, but what they are not part of is checked.
@@ -218,7 +218,7 @@ class _Reader:
         """The index of the earlier item that has that id or index."""
         if name in self._places:
             return self._places[name]
-        if _INDEX.fullmatch(name) and int(name) < self._index:
+        if INDEX.fullmatch(name) and int(name) < self._index:
             return int(name)
         raise ValueError(f"{ascii(name)[:70]} is not the id or index of an earlier item")
 
@@ -361,7 +361,7 @@ def _headers(
                 raise ValueError(f"{name} would not be checked: the server has done that already")
             seen.add(name.lower())
         except ValueError as error:
-            faults.append(Fault(f"/headers/{token(name)}", str(error)))
+            faults.append(Fault(f"/headers/{pointer_token(name)}", str(error)))
     return pairs
 
 
@@ -397,7 +397,9 @@ def _form(args: Item, faults: list[Fault]) -> str:
             elif isinstance(single, int | float):  # their repr is what Python's json writes
                 pairs.append(f"{_quoted(name)}={_quoted(repr(single))}")
             elif single is not None:
-                place = f"/args/{token(name)}{f'/{index}' if isinstance(value, list) else ''}"
+                place = (
+                    f"/args/{pointer_token(name)}{f'/{index}' if isinstance(value, list) else ''}"
+                )
                 detail = _expected("a string, number, boolean, null", single)
                 faults.append(Fault(place, detail))
     return "&".join(pairs)
@@ -414,7 +416,9 @@ _dumps = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def _unknown(members: Item, known: frozenset[str]) -> list[Fault]:
-    return [Fault(f"/{token(name)}", "unknown member") for name in members if name not in known]
+    return [
+        Fault(f"/{pointer_token(name)}", "unknown member") for name in members if name not in known
+    ]
 
 
 def _string(value: Json) -> str:

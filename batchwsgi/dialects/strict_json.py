@@ -24,8 +24,9 @@ _ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 def loads(document: bytes, limits: Limits) -> Any:  # what JSON holds has no narrower type
     """The value that `document` is, in UTF-8 without a byte order mark.
 
-    Raises `ValueError` for duplicate names (compared after unescaping), `NaN`, `Infinity`, numbers
-    that overflow or have too many digits, too many levels, lone surrogates.
+    Raises `ValueError` for what is not JSON (RFC 8259) or not UTF-8, and for duplicate names
+    (compared after unescaping), `NaN`, `Infinity`, numbers that overflow or have too many digits,
+    too many levels, lone surrogates.
     """
     check_depth(document, limits.max_depth)
     value = _decoder(limits).decode(document.decode())

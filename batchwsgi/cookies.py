@@ -34,6 +34,10 @@ class Cookie(NamedTuple):
     """The field's value, with a Path."""
 
 
+Cookies = dict[tuple[str, str, str], Cookie]
+"""Cookies by name, domain and path."""
+
+
 def _parsed(field: str, target: str) -> Cookie:
     """The cookie that a reply to `target` sets."""
     pair, *rest = field.split(";")
@@ -76,7 +80,7 @@ class Jar:
 
     def __init__(self, origin: Origin) -> None:
         self._origin = origin
-        self._cookies: dict[tuple[str, str, str], Cookie] = {}
+        self._cookies: Cookies = {}
 
     def keep(self, members: Iterable[Member]) -> None:
         """Take the cookies that these members set, in order.
@@ -87,7 +91,7 @@ class Jar:
             response = member.response
             if response is None or not response.sets_cookies:
                 continue
-            if member.undone or response.problem is Problem.APPLICATION_ERROR:
+            if response.problem is Problem.APPLICATION_ERROR:
                 continue
             for name, value in response.fields:
                 if name.lower() == "set-cookie":
@@ -95,6 +99,14 @@ class Jar:
                     key = (cookie.name, cookie.domain, cookie.path)
                     self._cookies.pop(key, None)  # the order is that of the last
                     self._cookies[key] = cookie
+
+    def cookies(self) -> Cookies:
+        """What it holds now, for `restore`."""
+        return self._cookies.copy()
+
+    def restore(self, cookies: Cookies) -> None:
+        """Hold again what it held: what members set since then was undone."""
+        self._cookies = cookies
 
     def promoted(self) -> list[str]:
         """The `Set-Cookie` values for the outer reply.

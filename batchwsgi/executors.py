@@ -33,16 +33,16 @@ class Pool:
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
-        self._executor: futures.ThreadPoolExecutor | None = None
-        self._process = 0
+        self._executors: dict[int, futures.ThreadPoolExecutor] = {}  # by process
 
     def submit(self, job: Callable[[], Member | None]) -> futures.Future[Member | None]:
         """Have `job` run in one of the threads, some time."""
-        if self._executor is None or self._process != os.getpid():
-            # Two batches may both get here first: one of the two pools then serves this call only.
-            self._executor = futures.ThreadPoolExecutor(self.threads, "batchwsgi")
-            self._process = os.getpid()
-        return self._executor.submit(job)
+        process = os.getpid()
+        executor = self._executors.get(process)
+        if executor is None:  # where two batches get here first, one executor stays unused
+            made = futures.ThreadPoolExecutor(self.threads, "batchwsgi")
+            executor = self._executors.setdefault(process, made)
+        return executor.submit(job)
 
 
 def run(
@@ -55,13 +55,14 @@ def run(
     """Finish all members, and give each when it is done.
 
     A group is finished as a whole, by `finish_group`, before one of it is given. `settle` is told
-    when a wave is over.
+    when another wave is over.
     """
     while wave := schedule.wave():
         if wave[0].group is not None:
             finish_group(wave)
             yield from wave
-        elif pool is None or len(wave) == 1:
+            continue
+        if pool is None or len(wave) == 1:
             finish(wave[0])
             yield wave[0]
         else:

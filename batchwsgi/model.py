@@ -146,8 +146,6 @@ class Member:
     """None while it waits; the application's, or a problem's if it did not run or finish."""
     entry = b""
     """Its part of the reply, as the dialect wrote it."""
-    undone = False
-    """Whether what it did, if it did anything, was rolled back."""
 
     def __init__(self, index: int, request: Request, source: object) -> None:
         self.index = index

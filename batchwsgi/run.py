@@ -149,11 +149,17 @@ class Run:
     def _finish_group(self, members: list[Member]) -> None:
         """Finish all of a group, or have what it did undone; every entry then tells the truth."""
         assert self._transaction is not None  # or `rules` would have refused the batch
-        undone = executors.atomically(members, self._finish, self._transaction, self._outer.context)
+        before = self.jar.cookies()
+
+        def finish(member: Member) -> None:
+            self._finish(member)
+            self.jar.keep([member])
+
+        undone = executors.atomically(members, finish, self._transaction, self._outer.context)
         if undone is None:
             return
+        self.jar.restore(before)
         for member in members:
-            member.undone = True
             if not member.failed:
                 member.response = Problem.ROLLED_BACK.response(undone)
                 member.entry = self._dialect.entry(member)

@@ -78,15 +78,20 @@ def test_only_the_last_of_the_same_cookie():
 
 
 def test_whose_cookies_do_not_count():
-    undone = member("/", "c=1; Path=/")
-    undone.undone = True
     kept = jar(
         member("/", "a=1; Path=/", problem=Problem.APPLICATION_ERROR),
         member("/", "b=1; Path=/", problem=Problem.TOO_LARGE),
-        undone,
         Member(2, Request("GET", "/"), {}),
     )
     assert kept.promoted() == ["b=1; Path=/"]
+
+
+def test_what_was_undone_is_forgotten():
+    kept = jar(member("/", "a=1; Path=/"))
+    before = kept.cookies()
+    kept.keep([member("/", "a=2; Path=/", "b=1; Path=/")])
+    kept.restore(before)
+    assert kept.promoted() == ["a=1; Path=/"]
 
 
 # --- To later members --------------------------------------------------------------------------

@@ -30,8 +30,8 @@ def running(made, finish, pool=None, settle=lambda wave: None):
 def pool():
     made = Pool(3)
     yield made
-    if made._executor:
-        made._executor.shutdown()
+    for executor in made._executors.values():
+        executor.shutdown()
 
 
 def test_one_after_the_other_is_lazy():
@@ -190,19 +190,18 @@ def test_a_job_that_comes_too_late():
             pool.submit(lambda: None).result(WAIT)  # by now the batch's own job has run
 
     assert [member.index for member in running(members(3), finish, pool)] == [0, 1, 2]
-    pool._executor.shutdown()
+    pool._executors.popitem()[1].shutdown()
 
 
 def test_the_pool_is_made_at_first_use_and_for_each_process(pool, monkeypatch):
-    assert pool._executor is None
+    assert not pool._executors
     pool.submit(lambda: None).result(WAIT)
-    first = pool._executor
     pool.submit(lambda: None).result(WAIT)
-    assert pool._executor is first
+    assert list(pool._executors) == [os.getpid()]
+    process = os.getpid()
     monkeypatch.setattr(os, "getpid", lambda: -1)
     pool.submit(lambda: None).result(WAIT)
-    assert pool._executor is not first
-    first.shutdown()
+    assert list(pool._executors) == [process, -1]
 
 
 # --- Transactions ------------------------------------------------------------------------------

@@ -95,8 +95,8 @@ def executors():
     }
     yield made
     for app in made.values():
-        if app._pool and app._pool._executor:
-            app._pool._executor.shutdown()
+        for executor in app._pool._executors.values() if app._pool else []:
+            executor.shutdown()
 
 
 @given(program=programs())
@@ -215,6 +215,15 @@ def test_no_transaction_was_set():
     assert post(BatchMiddleware(echo), document).pointers == ["/on-fail"]
 
 
+def test_cookies_inside_a_transaction():
+    """A later member sees them; what was undone is not promoted."""
+    journal = Journal()
+    reply = rollback(journal, "/200", "/201", "/202")
+    seen = [entry["body"]["cookie"] for entry in reply.entries]
+    assert seen == [None, "last=200", "last=201"]
+    assert "Set-Cookie" not in rollback(Journal(), "/200", "/404").headers
+
+
 def test_other_batches_are_in_no_transaction():
     journal = Journal()
     app = BatchMiddleware(journal, transaction=journal.transaction)
@@ -250,8 +259,8 @@ def side_by_side():
 
     yield wrapped
     for app in made:
-        if app._pool._executor:
-            app._pool._executor.shutdown()
+        for executor in app._pool._executors.values():
+            executor.shutdown()
 
 
 def test_safe_neighbours_run_side_by_side(side_by_side):

@@ -65,13 +65,19 @@ def _expiry(attributes: dict[str, str]) -> float | None:
     """When a cookie expires: Max-Age wins over Expires, and what is malformed does not count."""
     if _SECONDS.fullmatch(seconds := attributes.get("max-age", "")):
         return time() + int(seconds)
-    date = parse_date(attributes.get("expires"))
-    return date.timestamp() if date else None
+    try:
+        date = parse_date(attributes.get("expires"))
+        return date.timestamp() if date else None
+    except (ValueError, OverflowError):  # a year of twenty digits
+        return None
 
 
 def default_path(target: str) -> str:
-    """The path of a cookie that names none, set by a reply to `target` (RFC 6265 §5.1.4)."""
-    path = target.partition("?")[0]
+    """The path of a cookie that names none, set by a reply to `target` (RFC 6265 §5.1.4).
+
+    It ends before a ";", which in a `Set-Cookie` would begin another attribute.
+    """
+    path = target.partition("?")[0].partition(";")[0]
     return path[: path.rfind("/")] or "/"
 
 

@@ -92,7 +92,10 @@ def _side_by_side(wave: list[Member], finish: Finish, pool: Pool) -> Generator[M
     try:
         while waiting or jobs:
             while without_job > 1 and len(jobs) < pool.threads:
-                jobs.add(pool.submit(job))
+                try:
+                    jobs.add(pool.submit(job))
+                except RuntimeError:  # no more threads can be had: this one does the rest
+                    without_job = 1
                 without_job -= 1
             without_job -= 1  # for this thread; if there is none left, it takes one from the jobs
             if member := job():
@@ -135,7 +138,10 @@ def atomically(
         for member in members:
             finish(member)
     except BaseException as error:
-        context.run(manager.__exit__, type(error), error, error.__traceback__)
+        try:
+            context.run(manager.__exit__, type(error), error, error.__traceback__)
+        except Exception:  # what stops the worker is not replaced by it
+            log.exception("the transaction of a batch could not be ended")
         raise
     failed = next((member for member in members if member.failed), None)
     undo = Undo() if failed else None

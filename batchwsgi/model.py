@@ -119,7 +119,7 @@ class Problem(enum.Enum):
             "type": f"urn:problem-type:batchwsgi:{self.kind}",
             "title": self.title,
             "status": self.status,
-            "detail": detail,
+            "detail": _shortened(detail),
         }
         return Response(
             self.status,
@@ -213,16 +213,61 @@ class Fault(NamedTuple):
     """What is wrong, for a person."""
 
 
+class Faults:
+    """The faults of a batch document: the first `FAULTS_LISTED`, and how many there are.
+
+    What one document can have wrong is bounded by nothing else, so neither are pointers made for
+    those that are not listed, nor are they longer than `LONGEST` characters.
+    """
+
+    def __init__(self, *within: str | int) -> None:
+        self.within = within
+        """The place that those of `add` are relative to, as reference tokens."""
+        self.listed: list[Fault] = []
+        self.count = 0
+
+    def add(self, detail: str, *place: str | int) -> None:
+        """Note that something is wrong at `place`; a place has one fault."""
+        if len(self.listed) < FAULTS_LISTED:
+            pointer = _pointer(*self.within, *place)
+            if any(fault.pointer == pointer for fault in self.listed):
+                return
+            self.listed.append(Fault(pointer, _shortened(detail)))
+        self.count += 1
+
+    def __bool__(self) -> bool:
+        return self.count > 0
+
+
+LONGEST = 500
+"""Characters of a pointer or a detail."""
+
+
+def _shortened(detail: str) -> str:
+    return detail if len(detail) <= LONGEST else f"{detail[:LONGEST]}…"
+
+
+def _pointer(*tokens: str | int) -> str:
+    """The JSON Pointer (RFC 6901 §3) of those reference tokens, or of what they are in."""
+    pointer = ""
+    for token in tokens:
+        escaped = str(token).replace("~", "~0").replace("/", "~1")
+        if len(pointer) + len(escaped) > LONGEST:
+            break
+        pointer += f"/{escaped}"
+    return pointer
+
+
 class BatchError(Exception):
     """The batch is unusable, and nothing of it has run. Each kind is one HTTP status."""
 
     status: ClassVar[int] = 400
     fields: ClassVar[Sequence[tuple[str, str]]] = ()
 
-    def __init__(self, detail: str, faults: Sequence[Fault] = ()) -> None:
+    def __init__(self, detail: str, faults: Faults | None = None) -> None:
         super().__init__(detail)
         self.detail = f"{detail} Nothing was executed."
-        self.faults = faults
+        self.faults = faults or Faults()
 
     def document(self) -> bytes:
         """The refusal as a problem document (RFC 9457)."""
@@ -232,19 +277,20 @@ class BatchError(Exception):
             "detail": self.detail,
         }
         if self.faults:
-            document["errors"] = [fault._asdict() for fault in self.faults[:FAULTS_LISTED]]
-        if len(self.faults) > FAULTS_LISTED:
-            document["more"] = len(self.faults) - FAULTS_LISTED
+            document["errors"] = [fault._asdict() for fault in self.faults.listed]
+            more = self.faults.count - len(self.faults.listed)
+            if more:
+                document["more"] = more
         return _json(document)
 
 
 class Malformed(BatchError):
     """400: the document is not a batch, or something in it is not allowed."""
 
-    def __init__(self, faults: Sequence[Fault]) -> None:
-        more = len(faults) - FAULTS_LISTED
-        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-        listed = f", {more} of them not listed" if more > 0 else ""
+    def __init__(self, faults: Faults) -> None:
+        more = faults.count - len(faults.listed)
+        count = "1 fault" if faults.count == 1 else f"{faults.count} faults"
+        listed = f", {more} of them not listed" if more else ""
         super().__init__(f"The batch has {count}{listed}.", faults)
 
 

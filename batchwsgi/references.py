@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
-from batchwsgi.model import Fault, Member, Origin, Response, Unresolved
+from batchwsgi.model import Faults, Member, Origin, Response, Unresolved
 
 Json = Any  # a decoded JSON value; its own type says no more
 
@@ -29,7 +29,9 @@ _EXPRESSION = re.compile(
     )\}""",
     re.VERBOSE,
 )
-_BAD_POINTER = re.compile(r"%(?![0-9A-Fa-f]{2})|~(?![01])")
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_BAD_TILDE = re.compile(r"~(?![01])")
+_NO_HOST = re.compile(r"(?:[a-z][a-z0-9+.-]*:)?///", re.IGNORECASE)
 INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 """The index of an array's element (RFC 6901 §4), or of an item."""
 
@@ -71,37 +73,43 @@ class Template(NamedTuple):
 
         A `location` at the start is a uri by itself; elsewhere it is a value like any other.
         """
-        made = ""
-        for piece in self.pieces:
-            if isinstance(piece, str):
-                made += piece
-            elif piece.part == "location" and not made:
-                made = replies.text(piece)
-            else:
-                made += quote(replies.text(piece), safe="")
-        return made
+        return self._joined(replies.text)
+
+    def stand_in(self) -> str:
+        """A uri that is right only if this one can be, whatever its references stand for."""
+        return self._joined(lambda reference: "/x" if reference.part == "location" else "x")
+
+    def _joined(self, text: Callable[[Reference], str]) -> str:
+        return "".join(
+            piece
+            if isinstance(piece, str)
+            else text(piece)
+            if place == 0 and piece.part == "location"
+            else quote(text(piece), safe="")
+            for place, piece in enumerate(self.pieces)
+        )
 
 
-def compiled(value: Json, place: str, index_of: Callable[[str], int], faults: list[Fault]) -> Json:
+def compiled(
+    value: Json, place: tuple[str | int, ...], index_of: Callable[[str], int], faults: Faults
+) -> Json:
     """`value` with a `Template` in the place of each string that has references.
 
     Only values are looked at, never names. `index_of` gives the place of the item with an id or
-    index, or raises `ValueError`; faults are added with `place`, the pointer to `value`.
+    index, or raises `ValueError`; faults are added with `place`, where `value` stands.
     """
     if isinstance(value, str):
         try:
             return _template(value, index_of) if "{$" in value else value
         except ValueError as error:
-            faults.append(Fault(place, str(error)))
+            faults.add(str(error), *place)
     elif isinstance(value, dict):
         return {
-            name: compiled(inner, f"{place}/{pointer_token(name)}", index_of, faults)
-            for name, inner in value.items()
+            name: compiled(inner, (*place, name), index_of, faults) for name, inner in value.items()
         }
     elif isinstance(value, list):
         return [
-            compiled(inner, f"{place}/{index}", index_of, faults)
-            for index, inner in enumerate(value)
+            compiled(inner, (*place, index), index_of, faults) for index, inner in enumerate(value)
         ]
     return value
 
@@ -139,9 +147,10 @@ def _reference(expression: re.Match[str], index_of: Callable[[str], int]) -> Ref
         return Reference(text, place, status_code or location)
     if not pointer:
         return Reference(text, place, "body")
-    if found := _BAD_POINTER.search(pointer):
-        raise ValueError(f"{found[0]!a} is not allowed in a JSON Pointer (RFC 6901 §6)")
-    tokens = unquote(pointer, errors="strict")[1:].split("/")
+    decoded = "" if _BAD_ESCAPE.search(pointer) else unquote(pointer, errors="strict")
+    if not decoded or _BAD_TILDE.search(decoded):
+        raise ValueError(f"{ascii(pointer)[:60]} is not a JSON Pointer (RFC 6901 §6)")
+    tokens = decoded[1:].split("/")
     unescaped = (token.replace("~1", "/").replace("~0", "~") for token in tokens)
     return Reference(text, place, "body", pointer=tuple(unescaped))
 
@@ -169,11 +178,6 @@ def filled(value: Json, fill: Callable[[Template], Json]) -> Json:
     return value
 
 
-def pointer_token(name: str) -> str:
-    """`name` as a reference token of a JSON Pointer (RFC 6901 §3)."""
-    return name.replace("~", "~0").replace("/", "~1")
-
-
 class Replies:
     """What references find: the replies to `members` so far, by the member's place.
 
@@ -190,19 +194,22 @@ class Replies:
         self._origin = origin
         self._decode = decode
         self._bodies: dict[int, Json] = {}
+        self._values: dict[Reference, Json] = {}
 
     def value(self, reference: Reference) -> Json:
         """What `reference` stands for. Raises `Unresolved`, naming it."""
-        try:
-            return self._found(reference)
-        except (ValueError, LookupError) as error:
-            raise Unresolved(f"{reference.text}: {error}") from None
+        if reference not in self._values:
+            try:
+                self._values[reference] = self._found(reference)
+            except (ValueError, LookupError) as error:
+                raise Unresolved(f"{reference.text[:200]}: {error}") from None
+        return self._values[reference]
 
     def text(self, reference: Reference) -> str:
         """The same as a part of a longer string. Raises `Unresolved` if it is not a scalar."""
         value = self.value(reference)
         if isinstance(value, dict | list):
-            raise Unresolved(f"{reference.text}: not a scalar, and not alone in its place")
+            raise Unresolved(f"{reference.text[:200]}: not a scalar, and not alone in its place")
         return value if isinstance(value, str) else json.dumps(value)
 
     def check_size(self, used: Iterable[Reference], limit: int) -> None:
@@ -218,7 +225,8 @@ class Replies:
             total += sizes[reference]
             if total > limit:
                 raise Unresolved(
-                    f"{reference.text}: more than {limit} bytes in all (Limits.max_reference_size)"
+                    f"{reference.text[:200]}: more than {limit} bytes in all "
+                    "(Limits.max_reference_size)"
                 )
 
     def _found(self, reference: Reference) -> Json:
@@ -252,16 +260,17 @@ class Replies:
         Resolved against the member's own URL (RFC 9110 §10.2.2, RFC 3986 §5.2). No socket is
         opened, and TLS often ends at a proxy: http and https are one origin.
         """
-        location = response.headers.get("Location")
-        if location is None:
+        if "Location" not in response.headers:
             raise LookupError("the reply has no Location")
+        location = response.headers["Location"].strip(" \t")
         mount = self._origin.mount
         found = urlsplit(urljoin(f"http://{self._origin.host}{mount}{target}", location))
         own = _without_default_port(self._origin.host)
         if (
             found.scheme not in ("http", "https")
             or _without_default_port(found.netloc) != own
-            or re.match("[a-z]+:///", location, re.IGNORECASE)  # which urljoin takes for our own
+            or _NO_HOST.match(location)  # which urljoin takes for our own
+            or "\t" in location  # which it drops
         ):
             raise LookupError("its Location is of another origin")
         path = found.path or "/"

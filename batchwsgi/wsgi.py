@@ -167,7 +167,7 @@ def _template(environ: WSGIEnvironment, environ_keys: Iterable[str]) -> WSGIEnvi
     """What all children of `environ` share, built once for each batch."""
     template: WSGIEnvironment = {"SCRIPT_NAME": ""}
     for key in _INHERITED:
-        if key in environ:
+        if environ.get(key) is not None:
             template[key] = str(environ[key])  # werkzeug's server puts an int in REMOTE_PORT
     for key in (*_INHERITED_AS_IS, *environ_keys):
         if key in environ:
@@ -202,6 +202,9 @@ def _header_key(name: str) -> str:
 
 _STATUS = re.compile(r"([1-9][0-9]{2}) ([\t\x20-\x7e\x80-\xff]*)")
 _is_field = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+\n[\t\x20-\x7e\x80-\xff]*").fullmatch
+
+
+_PAIRS = frozenset([tuple, list])  # PEP 3333 has tuples; servers take lists too
 
 
 class _CutOff(BaseException):
@@ -245,8 +248,8 @@ def call(app: WSGIApplication, environ: WSGIEnvironment, limit: int) -> Response
             raise AssertionError("start_response was called again without exc_info (PEP 3333)")
         if not isinstance(headers, list):
             raise TypeError(f"the response headers are {type(headers).__name__}, not list")
-        fields = _checked_fields(headers, method, path)
-        code, reason, bodiless = _parsed_status(status)
+        parsed, checked = _parsed_status(status), _checked_fields(headers, method, path)
+        (code, reason, bodiless), fields = parsed, checked  # both are right, or nothing changes
         if method == "HEAD":
             bodiless = True
         return write
@@ -274,7 +277,7 @@ def call(app: WSGIApplication, environ: WSGIEnvironment, limit: int) -> Response
             write(chunk)
         if not code:
             raise AssertionError("start_response was never called (PEP 3333)")
-        response = Response(code, reason, fields, b"".join(chunks))
+        response = Response(code, reason, fields, _as_said(b"".join(chunks), fields))
     except _CutOff:
         pass
     except Exception:
@@ -305,13 +308,23 @@ def _checked_fields(
     One promoted `Set-Cookie` with a control character makes gunicorn answer 500 for the whole
     batch, after everything in it ran.
     """
+    if not _PAIRS.issuperset(map(type, headers)):
+        raise TypeError("a response header is not a tuple")
     # One look at both parts, kept apart by what neither may have; TypeError for what is no str.
-    fields = [field for field in headers if _is_field("\n".join(field))]
+    fields = [(name, value) for name, value in headers if _is_field(name + "\n" + value)]
     if len(fields) < len(headers):
         for name, value in headers:
             if (name, value) not in fields:
                 log.warning("%s %s: response header not passed on: %r", method, path, (name, value))
     return fields
+
+
+def _as_said(body: bytes, fields: list[tuple[str, str]]) -> bytes:
+    """`body` up to its `Content-Length`: a server sends no more than that (PEP 3333)."""
+    for name, value in fields:
+        if name.lower() == "content-length" and value.isdecimal() and int(value) < len(body):
+            return body[: int(value)]
+    return body
 
 
 def _close(iterable: Iterable[bytes], method: str, path: str) -> None:
@@ -320,6 +333,8 @@ def _close(iterable: Iterable[bytes], method: str, path: str) -> None:
     if close is not None:
         try:
             close()
+        except _CutOff:  # it went on writing, even there
+            pass
         except Exception:
             log.exception("%s %s: close() of the response failed", method, path)
 

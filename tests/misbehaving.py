@@ -5,6 +5,7 @@ Each is a member between two good ones, in process and under every server.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -277,6 +278,55 @@ def header_injection(environ, start_response):
 
 
 @case("500", FAILED)
+def header_is_a_string(environ, start_response):
+    start_response("200 OK", ["ab"])
+    return made(b"x")
+
+
+@case("500", FAILED)
+def header_is_a_dict(environ, start_response):
+    start_response("200 OK", [{"a": 1, "b": 2}])
+    return made(b"x")
+
+
+@case("500", FAILED)
+def header_is_one_part(environ, start_response):
+    start_response("200 OK", [("X-A\nb",)])
+    return made(b"x")
+
+
+@case("502", CUT)
+def writes_on_in_close(environ, start_response):
+    write = start_response("200 OK", PLAIN)
+
+    def chunks():
+        try:
+            yield b"x" * 200_000
+        finally:
+            write(b"more")
+
+    return chunks()
+
+
+@case("200", "first")
+def start_response_that_fails_changes_nothing(environ, start_response):
+    start_response("200 OK", PLAIN)
+    try:
+        raise RuntimeError
+    except RuntimeError:
+        with contextlib.suppress(ValueError):
+            start_response("bad", [("X-Two", "2")], sys.exc_info())
+    return made(b"first")
+
+
+@case("200", "a year of twenty digits")
+def cookie_of_the_far_future(environ, start_response):
+    expires = "Thu, 01 Jan 99999999999999999999 00:00:00 GMT"
+    start_response("200 OK", [*PLAIN, ("Set-Cookie", f"a=b; Expires={expires}")])
+    return made(b"a year of twenty digits")
+
+
+@case("500", FAILED)
 def raises_before_start_response(environ, start_response):
     raise RuntimeError("secret")
 
@@ -381,6 +431,24 @@ def huge(environ, start_response):
 def large_once_encoded(environ, start_response):
     start_response("200 OK", PLAIN)
     return made(b"\x01" * 60_000)
+
+
+@case("200", "abc")
+def more_than_its_content_length(environ, start_response):
+    start_response("200 OK", [*PLAIN, ("content-length", "3")])
+    return made(b"ab", b"cdef")
+
+
+@case("200", "less")
+def less_than_its_content_length(environ, start_response):
+    start_response("200 OK", [*PLAIN, ("Content-Length", "1000")])
+    return made(b"less")
+
+
+@case("200", "odd")
+def content_length_is_no_number(environ, start_response):
+    start_response("200 OK", [*PLAIN, ("Content-Length", "-1")])
+    return made(b"odd")
 
 
 @case("204", "")

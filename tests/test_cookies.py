@@ -35,6 +35,8 @@ def jar(*members, **origin):
         ("/a/b/c?d=/e/f", "/a/b"),
         ("/mnt/a", "/mnt"),
         ("/%C3%A9/x", "/%C3%A9"),
+        ("/a/b;Domain=example.org;Path=/x/c", "/a"),
+        ("/;x/y", "/"),
     ],
 )
 def test_default_path(target, path):
@@ -120,6 +122,11 @@ HEADERS = {
     "expires later": ([f"a=1; Expires={FUTURE}"], "/x", "own=0; a=1"),
     "Max-Age wins": ([f"a=1; Max-Age=9; Expires={PAST}"], "/x", "own=0; a=1"),
     "malformed Max-Age": (["a=1; Max-Age=soon"], "/x", "own=0; a=1"),
+    "Expires in a year of twenty digits": (
+        [f"a=1; Expires=Thu, 01 Jan {'9' * 20} 00:00:00 GMT"],
+        "/x",
+        "own=0; a=1",
+    ),
     "malformed Expires": (["a=1; Expires=soon"], "/x", "own=0; a=1"),
     "set and deleted": (["a=1", "a=; Max-Age=0"], "/x", "own=0"),
     "Secure on http": (["own=1; Secure"], "/x", None),

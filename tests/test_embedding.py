@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import encodings
 import importlib.util
 import json
 import sys
 from base64 import b64decode, b64encode
+from time import process_time
 
 import pytest
 from hypothesis import example, given
@@ -162,6 +164,21 @@ def test_any_body_is_one_json_value(body):
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_quoted(text):
     assert json.loads(quoted(text)) == text
+
+
+def test_an_unknown_charset_is_not_remembered():
+    """`codecs.lookup` keeps each name that it is asked for."""
+    before = len(encodings._cache)
+    for n in range(100):
+        embedded(b"a", f"text/plain; charset=x{n}")
+    assert len(encodings._cache) == before
+
+
+def test_a_million_brackets_take_less_than_a_second():
+    for body in (b"[" * 1_000_000, b"[" * 512 + b"[]," * 300_000, b"[]" * 500_000):
+        started = process_time()
+        assert not is_json(body)
+        assert process_time() - started < 1
 
 
 def test_media_type_of_several_values_is_none_of_them():

@@ -179,6 +179,17 @@ def test_a_pool_that_does_nothing_starves_no_batch(pool):
         release.set()
 
 
+def test_threads_that_cannot_be_had(pool, monkeypatch):
+    """The calling thread does it all."""
+
+    def submit(job):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(pool, "submit", submit)
+    given = list(running(members(5), lambda member: None, pool))
+    assert [member.index for member in given] == [0, 1, 2, 3, 4]
+
+
 def test_a_job_that_comes_too_late():
     """It finds that the calling thread has taken its member."""
     pool, release = Pool(1), threading.Event()
@@ -309,7 +320,7 @@ def test_a_transaction_that_cannot_be_entered(where, caplog):
     assert "no database" in caplog.text
 
 
-@pytest.mark.parametrize("answered", [None, "swallowed"])
+@pytest.mark.parametrize("answered", [None, "swallowed", RuntimeError("rollback failed")])
 def test_what_stops_a_worker_leaves_the_transaction_and_goes_on(answered):
     transaction = Recorder(lambda error: answered)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from base64 import b64encode
+from time import process_time
 
 import pytest
 from hypothesis import given
@@ -33,7 +35,7 @@ def request(**item):
 def faults(document, **options):
     with pytest.raises(Malformed) as caught:
         decode(document, **options)
-    return {fault.pointer: fault.detail for fault in caught.value.faults}
+    return {fault.pointer: fault.detail for fault in caught.value.faults.listed}
 
 
 def item_faults(**item):
@@ -381,6 +383,70 @@ def test_any_bytes_are_a_batch_or_a_batch_error(body):
         assert member.request.method.isascii()
         assert member.request.target.isascii() and member.request.target.isprintable()
         assert member.request.target.startswith("/")
+
+
+# --- What grows ---------------------------------------------------------------------------------
+
+
+def test_a_repeated_name_does_not_multiply():
+    """60 KB of batch would be a form of 400 MB."""
+    args = {"n" * 20_000: [1] * 20_000}
+    tracemalloc.start()
+    try:
+        assert item_faults(uri="/", method="post", args=args) == {
+            "/args": "more than 1048576 bytes as encoded (Limits.max_body_size)"
+        }
+        found = item_faults(uri="/", args=args)
+        assert found == {"/args": "more than 4094 bytes as encoded (Limits.max_uri_length)"}
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_form_up_to_its_limit():
+    rules = Rules("/batch", Limits(max_body_size=7))
+    item = {"uri": "/", "method": "post", "args": {"a": ["b", "c"]}}
+    assert decode({"requests": [item]}, rules).members[0].request.body == b"a=b&a=c"
+    item["args"]["a"][0] = "bb"
+    assert faults({"requests": [item]}, rules=rules).keys() == {"/requests/0/args"}
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"uri": "/", "args": {"n" * 40_000: [[]] * 20_000}},
+        {"uri": "/", "method": "post", "body": {"n" * 50_000: ["{$responses.x"] * 5_000}},
+        {"uri": "/", "method": "post", "body": {"n" * 500_000: [0] * 250_000, "x": "$"}},
+        {"uri": "/", **{f"{n}{'n' * 10}": 0 for n in range(50_000)}},
+    ],
+    ids=["args", "references", "places", "names"],
+)
+def test_faults_take_little(item):
+    """A hundred are listed, with pointers of a bounded length; the rest is counted."""
+    body = json.dumps({"requests": [item]}).encode()
+    started = process_time()
+    tracemalloc.start()
+    try:
+        Native().decode(body, RULES, ORIGIN)
+    except Malformed as error:
+        assert len(error.document()) < 100_000
+        assert len(error.faults.listed) <= 100
+    finally:
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 100_000_000
+    assert process_time() - started < 10
+
+
+def test_a_long_pointer_names_what_the_place_is_in():
+    found = item_faults(uri="/", args={"n" * 1000: {}, "m/~": {}})
+    assert found.keys() == {"/args", "/args/m~1~0"}
+
+
+def test_what_the_client_wrote_is_not_shown_whole():
+    content_type = "x" * 100_000
+    (detail,) = item_faults(uri="/", body=1, headers={"Content-Type": content_type}).values()
+    assert len(detail) < 600
 
 
 # --- An entry ----------------------------------------------------------------------------------

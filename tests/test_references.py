@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import sys
 from time import process_time
 
 import pytest
 
 from batchwsgi import BatchMiddleware, Limits
-from batchwsgi.model import Member, Origin, Request, Response
+from batchwsgi.model import Faults, Member, Origin, Request, Response
 from batchwsgi.references import Replies, compiled, filled, references
 
 from .support import batch, echo, post
@@ -212,6 +214,7 @@ FOREIGN = [
         "ftp://example.test/x",
     ],
     *["http://example.test@other.test/x", "http://user@example.test/x", "javascript:alert(1)"],
+    *["///x", "\thttp:///x", " http:///x", "h\tttp:///x", "/a\t/b"],
     *["mailto:a@example.test", "http://example.test.other.test/", "http:///x"],
 ]
 
@@ -220,7 +223,7 @@ def located(location, mount="", target="/shop/orders?a=1", host="example.test"):
     member = Member(0, Request("POST", target), {})
     member.response = Response(201, "Created", [("Location", location)], b"")
     replies = Replies({0: member}, Origin(host=host, mount=mount), None)
-    template = compiled("{$responses.0.location}", "", int, [])
+    template = compiled("{$responses.0.location}", (), int, Faults())
     return filled(template, lambda template: template.uri(replies))
 
 
@@ -294,7 +297,12 @@ def test_location_of_an_outer_request_without_a_host():
             "{$responses.first.body#/%zz}",
             "{$responses.first.body#/~2}",
         ],
-        *["{$responses.first.body#/%ff}", "{$responses.first.body#/~}", "{$responses.first.Body}"],
+        *[
+            "{$responses.first.body#/%7E5}",
+            "{$responses.first.body#/%ff}",
+            "{$responses.first.body#/~}",
+            "{$responses.first.Body}",
+        ],
         "{$responses." + "x" * 65 + ".body}",
     ],
 )
@@ -347,8 +355,20 @@ def test_every_fault_beside_references_is_listed():
     assert sorted(reply.pointers) == [
         *["/requests/1/args", "/requests/1/body/0", "/requests/1/body/1/a~1b"],
         *["/requests/1/headers/Accept", "/requests/1/headers/Host", "/requests/1/method"],
-        "/requests/1/more",
+        *["/requests/1/more", "/requests/1/uri"],
     ]
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        *["{}", "x{}", "http://evil.test/{}", "//{}", "/x#y{}", "/x\\{}", "/../{}", "/x%zz/{}"],
+        *["/x\r\n{}", "{}{$responses.first.location}"],
+    ],
+)
+def test_what_no_value_can_make_a_uri(uri):
+    uri = uri.replace("{}", "{$responses.first.body#/text}")
+    assert batch(BatchMiddleware(app), FIRST, {"uri": uri}).pointers == ["/requests/1/uri"]
 
 
 # --- What shows at run time --------------------------------------------------------------------
@@ -378,7 +398,6 @@ def unresolved(entry):
         ({"body": "x{$responses.0.body#/list}"}, "not a scalar"),
         ({"uri": "/{$responses.0.body#/object}"}, "not a scalar"),
         ({"headers": {"Accept": "{$responses.0.body}"}}, "not a scalar"),
-        ({"uri": "{$responses.0.body#/text}"}, "/uri: not a path: it has to begin with /"),
         ({"uri": "/x/{$responses.0.body#/text}"}, "/uri: the path has an encoded slash, %2F"),
         ({"uri": "/{$responses.0.body#/empty}/x"}, "/uri: not a path: what follows // is a host"),
         (
@@ -429,7 +448,7 @@ def test_replies_without_a_value(first, detail):
     [
         ('{"a":NaN}', "NaN is not JSON"),
         ('{"a":1e999}', "out of range"),
-        ('{"a":' + "[" * 100_000, "nests too deep"),
+        ('{"a":' + "[" * 100_000, "more than 512 levels of nesting"),
         ('{"a":"\xff"}', "can't decode"),
     ],
     ids=lambda value: value[:12],
@@ -573,6 +592,47 @@ def test_a_million_repetitions_take_less_than_a_second():
     started = process_time()
     assert post(BatchMiddleware(app), document).status == 400
     assert process_time() - started < 1
+
+
+def test_a_reply_that_nests_deep_is_one_fault():
+    """Deep in a framework's stack, and in the shallow one of a pool's thread, alike."""
+
+    def replying(request, start_response):
+        start_response("200 OK", [("Content-Type", "application/json")])
+        return [b"[" * 940 + b"]" * 940]
+
+    def deep(calls, function):
+        return function() if calls == 0 else deep(calls - 1, function)
+
+    item = {"uri": "/", "headers": {"Accept": "{$responses.0.body#/0/0}"}}
+    for threads in (0, 1):
+        wrapped = BatchMiddleware(replying, threads=threads)
+        reply = deep(60, lambda wrapped=wrapped: batch(wrapped, "/", item, item))
+        assert "more than 512 levels" in unresolved(reply.entries[1])
+
+
+def test_what_a_deep_stack_cannot_write():
+    def replying(request, start_response):
+        start_response("200 OK", [("Content-Type", "application/json")])
+        return [b"[" * 400 + b"]" * 400]
+
+    def deep(calls, function):
+        return function() if calls == 0 else deep(calls - 1, function)
+
+    item = {"uri": "/", "body": "{$responses.0.body}"}
+    limit = sys.getrecursionlimit() - len(inspect.stack()) - 250
+    reply = deep(limit, lambda: batch(BatchMiddleware(replying), "/", item))
+    assert reply.status == 200
+    assert "cannot be written here" in unresolved(json.loads(reply.body)["responses"][1])
+
+
+def test_a_long_literal_is_not_shown_whole():
+    def replying(request, start_response):
+        start_response("200 OK", [("Content-Type", "application/json")])
+        return [b'{"a":' + b"1" * 100_000 + b".5}"]
+
+    reply = batch(BatchMiddleware(replying), "/", {"uri": "/", "body": "{$responses.0.body#/a}"})
+    assert len(reply.body) < 102_000
 
 
 def test_references_of_a_compiled_value():

@@ -295,6 +295,12 @@ def test_key_inherited_as_text(key, value):
     assert child({key: value})[key] == str(value)
 
 
+@pytest.mark.parametrize("key", INHERITED_KEYS)
+def test_nobody_is_not_inherited_as_a_name(key):
+    if not key.startswith(("SSL_", "SCRIPT_NAME")):
+        assert key not in child({key: None})
+
+
 @pytest.mark.parametrize("key", ABSENT_KEYS)
 def test_key_absent(key):
     assert key not in child({key: "v"})

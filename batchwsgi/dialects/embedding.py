@@ -14,10 +14,7 @@ from json.encoder import encode_basestring
 from typing import NoReturn
 
 from .media import media_type
-from .strict_json import check_depth
-
-MAX_LEVELS = 512
-"""Both checkers recurse; far from where Python ends that, they give the same answer."""
+from .strict_json import MAX_LEVELS, check_depth
 
 quoted = encode_basestring
 """A text as a JSON string (RFC 8259 §7); everything outside ASCII stays as it is."""

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import codecs
+from encodings import normalize_encoding
+from encodings.aliases import aliases
 from functools import lru_cache
 from typing import NamedTuple
 
 from werkzeug.http import parse_options_header
 
-# The charsets of the web, by the names of Python's codecs. Python has more, and
-# they are not charsets: `rot13`, `unicode_escape`, `utf-7` with its lone surrogates.
+# The charsets of the web, by the names of Python's codecs. Python has more, and they are not
+# charsets: `rot13`, `unicode_escape`, `utf-7` with its lone surrogates.
 _CHARSETS = frozenset(
-    ["utf-8", "ascii", "utf-16", "utf-16-le", "utf-16-be", "koi8-r", "koi8-u", "mac-roman"]
-    + [f"iso8859-{part}" for part in (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 14, 15, 16)]
-    + [f"cp{page}" for page in (866, 874, 949, *range(1250, 1259))]
-    + ["gb2312", "gbk", "gb18030", "big5", "big5hkscs", "tis-620"]
-    + ["euc_jp", "iso2022_jp", "shift_jis", "cp932", "euc_kr"]
+    ["utf_8", "ascii", "utf_16", "utf_16_le", "utf_16_be", "latin_1", "koi8_r", "koi8_u"]
+    + [f"iso8859_{part}" for part in (2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 14, 15, 16)]
+    + [f"cp{page}" for page in (866, 874, 932, 949, *range(1250, 1259))]
+    + ["mac_roman", "gb2312", "gbk", "gb18030", "big5", "big5hkscs", "tis_620"]
+    + ["euc_jp", "iso2022_jp", "shift_jis", "euc_kr"]
 )
 _TEXT = frozenset(
     (
@@ -58,8 +59,7 @@ def _parsed(content_type: str) -> MediaType:
 
 
 def _codec(charset: str) -> str | None:
-    try:
-        name = codecs.lookup(charset).name
-    except (LookupError, ValueError):
-        return None
+    """Python's name for a charset. `codecs.lookup` would remember each unknown one for ever."""
+    name = normalize_encoding(charset).lower()
+    name = aliases.get(name, name)
     return name if name in _CHARSETS else None

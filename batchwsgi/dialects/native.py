@@ -17,7 +17,7 @@ from urllib.parse import quote_plus
 
 from batchwsgi.model import (
     Batch,
-    Fault,
+    Faults,
     Malformed,
     Member,
     OnFail,
@@ -27,6 +27,7 @@ from batchwsgi.model import (
     TooLarge,
     Unresolved,
 )
+from batchwsgi.options import Limits
 from batchwsgi.references import (
     INDEX,
     Reference,
@@ -34,7 +35,6 @@ from batchwsgi.references import (
     Template,
     compiled,
     filled,
-    pointer_token,
     references,
 )
 from batchwsgi.rules import Rules, checked_method
@@ -65,23 +65,24 @@ class Native:
 
     def decode(self, body: bytes, rules: Rules, origin: Origin) -> Batch:
         """The batch in `body`. Raises `Malformed` with every fault in it, or `TooLarge`."""
+        faults = Faults()
         try:
             document = loads(body, rules.limits)
         except ValueError as error:
-            raise Malformed([Fault("", f"not strict JSON: {error}")]) from None
+            faults.add(f"not strict JSON: {error}")
+            raise Malformed(faults) from None
         if not isinstance(document, dict):
-            raise Malformed([Fault("", _expected("an object", document))])
-        faults = _unknown(document, _BATCH_MEMBERS)
+            faults.add(_expected("an object", document))
+            raise Malformed(faults)
+        _check_names(document, _BATCH_MEMBERS, faults)
         on_fail = _on_fail(document, rules, faults)
         may_refer = b"$" in body or b"\\u" in body  # a "$" can be written as \u0024
-        reader = _Reader(rules, origin, may_refer)
+        reader = _Reader(rules, origin, may_refer, faults)
         members = []
         for index, item in enumerate(_items(document, rules, faults)):
-            try:
-                members.append(reader.member(index, item))
-            except Malformed as error:
-                place = f"/requests/{index}"
-                faults += [Fault(place + fault.pointer, fault.detail) for fault in error.faults]
+            member = reader.member(index, item)
+            if member is not None:
+                members.append(member)
         if faults:
             raise Malformed(faults)
         for index in reader.referenced:
@@ -126,31 +127,31 @@ class Native:
 # --- The batch ---------------------------------------------------------------------------------
 
 
-def _on_fail(document: Item, rules: Rules, faults: list[Fault]) -> str:
+def _on_fail(document: Item, rules: Rules, faults: Faults) -> str:
     word = document.get("on-fail", "ignore")
     if not isinstance(word, str):
-        faults.append(Fault("/on-fail", _expected("a string", word)))
+        faults.add(_expected("a string", word), "on-fail")
     elif word not in ("ignore", "stop", "rollback"):
-        faults.append(Fault("/on-fail", f"{ascii(word)[:60]} is not ignore, stop or rollback"))
+        faults.add(f"{ascii(word)[:60]} is not ignore, stop or rollback", "on-fail")
     elif word == "rollback" and not rules.can_roll_back:
         detail = "rollback: this endpoint has none, its operator has set no transaction"
-        faults.append(Fault("/on-fail", detail))
+        faults.add(detail, "on-fail")
     else:
         return word
     return "ignore"
 
 
-def _items(document: Item, rules: Rules, faults: list[Fault]) -> list[Json]:
+def _items(document: Item, rules: Rules, faults: Faults) -> list[Json]:
     """The items, counted before anything is done with one of them."""
     if "requests" not in document:
-        faults.append(Fault("", "requests is missing"))
+        faults.add("requests is missing")
         return []
     items = document["requests"]
     if not isinstance(items, list):
-        faults.append(Fault("/requests", _expected("an array", items)))
+        faults.add(_expected("an array", items), "requests")
         return []
     if not items:
-        faults.append(Fault("/requests", "no items, at least 1"))
+        faults.add("no items, at least 1", "requests")
     if len(items) > rules.limits.max_requests:
         raise TooLarge(
             f"requests: {len(items)} items, at most {rules.limits.max_requests} "
@@ -165,46 +166,44 @@ def _items(document: Item, rules: Rules, faults: list[Fault]) -> list[Json]:
 class _Reader:
     """Reads the items of one batch, in order: what each needs of those before it."""
 
-    def __init__(self, rules: Rules, origin: Origin, may_refer: bool) -> None:
+    def __init__(self, rules: Rules, origin: Origin, may_refer: bool, faults: Faults) -> None:
         self._rules = rules
         self._origin = origin
         self._may_refer = may_refer
+        self._faults = faults
         self._index = 0
         self._places: dict[str, int] = {}
         self._members: dict[int, Member] = {}
         self._replies = Replies(self._members, origin, _value)
         self.referenced: set[int] = set()
 
-    def member(self, index: int, item: Json) -> Member:
-        """The member that `item` asks for. Raises `Malformed`, its pointers relative to it."""
+    def member(self, index: int, item: Json) -> Member | None:
+        """The member that `item` asks for; None if it has faults, which are noted."""
+        faults = self._faults
+        faults.within = ("requests", index)
+        before = faults.count
         self._index = index
         if not isinstance(item, dict):
-            raise Malformed([Fault("", _expected("an object", item))])
-        faults: list[Fault] = []
+            faults.add(_expected("an object", item))
+            return None
         depends_on: set[int] = set()
         found: list[Reference] = []
         ready = item
         if "depends-on" in item:
-            depends_on.update(self._depends_on(item["depends-on"], faults))
+            depends_on.update(self._depends_on(item["depends-on"]))
         if self._may_refer:
             ready = {
-                name: compiled(value, f"/{name}", self._place, faults)
-                if name in _MAY_REFER
-                else value
+                name: compiled(value, (name,), self._place, faults) if name in _MAY_REFER else value
                 for name, value in item.items()
             }
             found = list(references(ready))
         if "id" in item:  # only now: no item can refer to itself
-            self._check_id(item["id"], index, faults)
-        try:
-            # With references it cannot be built yet, but what they are not part of is checked.
-            request = _request(_stand_in(ready) if found else ready, self._rules, self._origin)
-        except Malformed as error:
-            known = {fault.pointer for fault in faults}  # a place has one fault
-            faults += [fault for fault in error.faults if fault.pointer not in known]
-            raise Malformed(faults) from None
-        if faults:
-            raise Malformed(faults)
+            self._check_id(item["id"])
+        # With references it cannot be built yet, but what they are not part of is checked.
+        seen = _stand_in(ready) if found else ready
+        request = _request(seen, self._rules, self._origin, faults)
+        if faults.count > before:
+            return None
         self._members[index] = member = Member(index, request, item)
         if found:
             member.bind = partial(self._bound, ready, found)
@@ -222,57 +221,58 @@ class _Reader:
             return int(name)
         raise ValueError(f"{ascii(name)[:70]} is not the id or index of an earlier item")
 
-    def _depends_on(self, names: Json, faults: list[Fault]) -> Iterator[int]:
+    def _depends_on(self, names: Json) -> Iterator[int]:
         if not isinstance(names, list):
-            faults.append(Fault("/depends-on", _expected("an array", names)))
+            self._faults.add(_expected("an array", names), "depends-on")
             return
         for number, name in enumerate(names):
             try:
                 yield self._place(_string(name))
             except ValueError as error:
-                faults.append(Fault(f"/depends-on/{number}", str(error)))
+                self._faults.add(str(error), "depends-on", number)
 
-    def _check_id(self, name: Json, index: int, faults: list[Fault]) -> None:
+    def _check_id(self, name: Json) -> None:
+        """Refuse what is no id, or another's; note whose it is."""
         if not isinstance(name, str) or not _ID.fullmatch(name):
             detail = "an id is a string of 1 to 64 letters, digits, - and _, and not of digits only"
-            faults.append(Fault("/id", detail))
+            self._faults.add(detail, "id")
         elif name in self._places:
-            faults.append(Fault("/id", f"{name} is the id of an earlier item"))
+            self._faults.add(f"{name} is the id of an earlier item", "id")
         else:
-            self._places[name] = index
+            self._places[name] = self._index
 
     def _bound(self, ready: Item, found: list[Reference]) -> Request:
         """The request of an item, its references filled in and every rule applied again."""
         replies = self._replies
-        replies.check_size(found, self._rules.limits.max_reference_size)
         fill = {"uri": Template.uri, "headers": Template.text}
+        faults = Faults()
         try:
-            return _request(
-                {
-                    name: filled(value, partial(fill.get(name, Template.value), replies=replies))
-                    for name, value in ready.items()
-                },
-                self._rules,
-                self._origin,
-            )
-        except Malformed as error:
-            pointer, detail = error.faults[0]
-            raise Unresolved(f"{pointer}: {detail}") from None
+            replies.check_size(found, self._rules.limits.max_reference_size)
+            item = {
+                name: filled(value, partial(fill.get(name, Template.value), replies=replies))
+                for name, value in ready.items()
+            }
+            request = _request(item, self._rules, self._origin, faults)
         except (ValueError, RecursionError):  # a lone surrogate, or more levels than can be written
             raise Unresolved(f"what {found[0].text} brings cannot be written here") from None
+        if faults:
+            pointer, detail = faults.listed[0]
+            raise Unresolved(f"{pointer}: {detail}")
+        return request
 
 
 def _stand_in(ready: Item) -> Item:
     """An item with its references replaced by values that are right wherever one can stand."""
-    values = {"uri": "/", "headers": "application/json"}
-    return {
-        name: filled(value, partial(_constant, values.get(name, "")))
-        for name, value in ready.items()
-    }
+    values = {"uri": Template.stand_in, "headers": _json_type}
+    return {name: filled(value, values.get(name, _empty)) for name, value in ready.items()}
 
 
-def _constant(value: str, _: Template) -> str:
-    return value
+def _json_type(_: Template) -> str:
+    return "application/json"
+
+
+def _empty(_: Template) -> str:
+    return ""
 
 
 def _value(response: Response) -> Json:
@@ -284,15 +284,15 @@ def _value(response: Response) -> Json:
     return reply_value(response.body)
 
 
-def _request(item: Item, rules: Rules, origin: Origin) -> Request:
-    """The request that `item` asks for. Raises `Malformed`, its pointers relative to the item."""
-    faults = [] if _ITEM_MEMBERS.issuperset(item) else _unknown(item, _ITEM_MEMBERS)
+def _request(item: Item, rules: Rules, origin: Origin, faults: Faults) -> Request:
+    """The request that `item` asks for; worth nothing if there are `faults` in the end."""
+    _check_names(item, _ITEM_MEMBERS, faults)
     method = "GET"
     if "method" in item:
         try:
             method = checked_method(_string(item["method"]))
         except ValueError as error:
-            faults.append(Fault("/method", str(error)))
+            faults.add(str(error), "method")
 
     headers: list[tuple[str, str]] = []
     content_type = implied_type = None
@@ -308,21 +308,21 @@ def _request(item: Item, rules: Rules, origin: Origin) -> Request:
         try:
             body = _body(item["body"], content_type or implied_type)
         except ValueError as error:
-            faults.append(Fault("/body", str(error)))
+            faults.add(str(error), "body")
     if "args" in item:
         args = item["args"]
         if not isinstance(args, dict):
-            faults.append(Fault("/args", _expected("an object", args)))
+            faults.add(_expected("an object", args), "args")
         elif "body" in item or method not in _ARGS_ARE_BODY:
-            query = _form(args, faults)
+            query = _form(args, "max_uri_length", rules.limits, faults)
         elif content_type is None or media_type(content_type).essence == _FORM:
             implied_type = _FORM
-            body = _form(args, faults).encode()
+            body = _form(args, "max_body_size", rules.limits, faults).encode()
         elif media_type(content_type).is_json:
             body = _dumps(args).encode()
         else:
             detail = f"become the body, a form or JSON, but the Content-Type is {content_type!a}"
-            faults.append(Fault("/args", detail))
+            faults.add(detail, "args")
     if content_type is None and implied_type is not None:
         headers.append(("Content-Type", implied_type))
 
@@ -330,25 +330,23 @@ def _request(item: Item, rules: Rules, origin: Origin) -> Request:
     try:
         target = rules.target(_string(item["uri"]), query)
     except KeyError:
-        faults.append(Fault("", "uri is missing"))
+        faults.add("uri is missing")
     except ValueError as error:
-        faults.append(Fault("/uri", str(error)))
-    if faults:
-        raise Malformed(faults)
+        faults.add(str(error), "uri")
     return Request(method, target, headers, body)
 
 
 def _headers(
-    headers: Json, rules: Rules, authenticated: bool, faults: list[Fault]
+    headers: Json, rules: Rules, authenticated: bool, faults: Faults
 ) -> list[tuple[str, str]]:
     """The headers that an item sets."""
     if not isinstance(headers, dict):
-        faults.append(Fault("/headers", _expected("an object", headers)))
+        faults.add(_expected("an object", headers), "headers")
         return []
     try:
         rules.count_headers(len(headers))
     except ValueError as error:
-        faults.append(Fault("/headers", str(error)))
+        faults.add(str(error), "headers")
         return []
     pairs = []
     seen = set()
@@ -361,7 +359,7 @@ def _headers(
                 raise ValueError(f"{name} would not be checked: the server has done that already")
             seen.add(name.lower())
         except ValueError as error:
-            faults.append(Fault(f"/headers/{pointer_token(name)}", str(error)))
+            faults.add(str(error), "headers", name)
     return pairs
 
 
@@ -385,23 +383,34 @@ def _body(value: Json, content_type: str) -> bytes:
         raise ValueError(f"it has characters that {kind.charset or 'utf-8'} has not") from None
 
 
-def _form(args: Item, faults: list[Fault]) -> str:
-    """`args` as a form (WHATWG URL §5.2); an array repeats its name, null is left out."""
+def _form(args: Item, limit_name: str, limits: Limits, faults: Faults) -> str:
+    """`args` as a form (WHATWG URL §5.2); an array repeats its name, null is left out.
+
+    The length is counted as it grows: a long name that an array repeats is quadratic.
+    """
+    limit: int = getattr(limits, limit_name)
     pairs = []
+    size = 0
     for name, value in args.items():
+        key = _quoted(name)
         for index, single in enumerate(value if isinstance(value, list) else [value]):
             if isinstance(single, str):
-                pairs.append(f"{_quoted(name)}={_quoted(single)}")
+                text = _quoted(single)
             elif isinstance(single, bool):
-                pairs.append(f"{_quoted(name)}={'true' if single else 'false'}")
+                text = "true" if single else "false"
             elif isinstance(single, int | float):  # their repr is what Python's json writes
-                pairs.append(f"{_quoted(name)}={_quoted(repr(single))}")
-            elif single is not None:
-                place = (
-                    f"/args/{pointer_token(name)}{f'/{index}' if isinstance(value, list) else ''}"
-                )
-                detail = _expected("a string, number, boolean, null", single)
-                faults.append(Fault(place, detail))
+                text = _quoted(repr(single))
+            elif single is None:
+                continue
+            else:
+                place = (name, index) if isinstance(value, list) else (name,)
+                faults.add(_expected("a string, number, boolean, null", single), "args", *place)
+                continue
+            size += len(key) + len(text) + 2
+            if size > limit + 1:  # the last has no "&" after it
+                faults.add(f"more than {limit} bytes as encoded (Limits.{limit_name})", "args")
+                return ""
+            pairs.append(f"{key}={text}")
     return "&".join(pairs)
 
 
@@ -415,10 +424,10 @@ def _quoted(text: str) -> str:
 _dumps = json.JSONEncoder(separators=(",", ":")).encode
 
 
-def _unknown(members: Item, known: frozenset[str]) -> list[Fault]:
-    return [
-        Fault(f"/{pointer_token(name)}", "unknown member") for name in members if name not in known
-    ]
+def _check_names(members: Item, known: frozenset[str], faults: Faults) -> None:
+    if not known.issuperset(members):
+        for name in members.keys() - known:
+            faults.add("unknown member", name)
 
 
 def _string(value: Json) -> str:

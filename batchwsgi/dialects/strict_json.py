@@ -9,6 +9,7 @@ import json
 import re
 from collections import Counter
 from functools import lru_cache
+from itertools import accumulate
 from math import isinf
 from typing import Any, NoReturn
 
@@ -18,6 +19,7 @@ _FOLDED = bytes.maketrans(b"{}", b"[]")
 _NOT_STRUCTURE = bytes(set(range(256)) - set(b'{}[]"'))
 # Possessive, and content with a string that never ends: no way back that makes it quadratic.
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+_STEP = {ord("["): 1, ord("]"): -1}
 _ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -28,7 +30,7 @@ def loads(document: bytes, limits: Limits) -> Any:  # what JSON holds has no nar
     (compared after unescaping), `NaN`, `Infinity`, numbers that overflow or have too many digits,
     too many levels, lone surrogates.
     """
-    check_depth(document, limits.max_depth)
+    check_depth(document, limits.max_depth, " (Limits.max_depth)")
     value = _decoder(limits).decode(document.decode())
     if _ESCAPED_SURROGATE.search(document):
         try:  # a pair is one character by now; what cannot be encoded is half of one
@@ -38,16 +40,18 @@ def loads(document: bytes, limits: Limits) -> Any:  # what JSON holds has no nar
     return value
 
 
+MAX_LEVELS = 512
+"""Of a reply: far from where Python ends recursion, so that all that read it give one answer."""
+
+
 def reply_value(body: bytes) -> Any:
     """The JSON value of a reply; `ValueError` if it is none, or cannot be written again as JSON."""
-    try:
-        return _REPLY.decode(body.decode())
-    except RecursionError:
-        raise ValueError("the reply nests too deep") from None
+    check_depth(body, MAX_LEVELS)
+    return _REPLY.decode(body.decode())
 
 
-def check_depth(document: bytes, limit: int) -> None:
-    """Refuse more than `limit` levels: without recursion, and before the parser recurses.
+def check_depth(document: bytes, limit: int, name: str = "") -> None:
+    """Refuse more than `limit` levels, without recursion, before the parser recurses.
 
     Only brackets and quotes are kept. Outside strings the quotes then stand in pairs; if they do
     not, or a quote may be escaped, a slower way takes the strings out first. Each round removes
@@ -57,16 +61,16 @@ def check_depth(document: bytes, limit: int) -> None:
     if b'"' in brackets or b"\\" in document:
         brackets = _STRING.sub(b"", document).translate(_FOLDED, _NOT_STRUCTURE)
     left = brackets
-    for _ in range(limit):
-        left = left.replace(b"[]", b"")
-        if not left:
+    for _ in range(min(limit, 32)):
+        shorter = left.replace(b"[]", b"")
+        if not shorter:
             return
-    # Either too deep or out of balance; the parser tells the second, once it cannot go deep.
-    depth = 0
-    for bracket in brackets:
-        depth += 1 if bracket == ord("[") else -1
-        if depth > limit:
-            raise ValueError(f"more than {limit} levels of nesting (Limits.max_depth)")
+        if len(shorter) == len(left):
+            break
+        left = shorter
+    # Deep, or out of balance: the parser tells the second, once it cannot go too deep.
+    if max(accumulate(map(_STEP.__getitem__, brackets))) > limit:
+        raise ValueError(f"more than {limit} levels of nesting{name}")
 
 
 @lru_cache(maxsize=16)  # an operator has few
@@ -106,7 +110,7 @@ def _refuse(constant: str) -> NoReturn:
 def _finite(literal: str) -> float:
     number = float(literal)
     if isinf(number):
-        raise ValueError(f"the number {literal} is out of range")
+        raise ValueError(f"the number {literal:.40} is out of range")
     return number
 
 

@@ -217,7 +217,7 @@ class Faults:
     """The faults of a batch document: the first `FAULTS_LISTED`, and how many there are.
 
     What one document can have wrong is bounded by nothing else, so neither are pointers made for
-    those that are not listed, nor are they longer than `LONGEST` characters.
+    those that are not listed, nor are they much longer than `LONGEST` characters.
     """
 
     def __init__(self, *within: str | int) -> None:
@@ -239,7 +239,7 @@ class Faults:
         return self.count > 0
 
 
-LONGEST = 500
+LONGEST = 300
 """Characters of a pointer or a detail."""
 
 
@@ -251,10 +251,10 @@ def _pointer(*tokens: str | int) -> str:
     """The JSON Pointer (RFC 6901 §3) of those reference tokens, or of what they are in."""
     pointer = ""
     for token in tokens:
-        escaped = str(token).replace("~", "~0").replace("/", "~1")
-        if len(pointer) + len(escaped) > LONGEST:
+        text = str(token)
+        if len(pointer) + len(text) > LONGEST:  # before it is looked at: there may be many
             break
-        pointer += f"/{escaped}"
+        pointer += "/" + text.replace("~", "~0").replace("/", "~1")
     return pointer
 
 
@@ -266,7 +266,7 @@ class BatchError(Exception):
 
     def __init__(self, detail: str, faults: Faults | None = None) -> None:
         super().__init__(detail)
-        self.detail = f"{detail} Nothing was executed."
+        self.detail = f"{_shortened(detail)} Nothing was executed."
         self.faults = faults or Faults()
 
     def document(self) -> bytes:

@@ -314,10 +314,10 @@ def _request(item: Item, rules: Rules, origin: Origin, faults: Faults) -> Reques
         if not isinstance(args, dict):
             faults.add(_expected("an object", args), "args")
         elif "body" in item or method not in _ARGS_ARE_BODY:
-            query = _form(args, "max_uri_length", rules.limits, faults)
+            query = _form(args, "uri", "max_uri_length", rules.limits, faults)
         elif content_type is None or media_type(content_type).essence == _FORM:
             implied_type = _FORM
-            body = _form(args, "max_body_size", rules.limits, faults).encode()
+            body = _form(args, "args", "max_body_size", rules.limits, faults).encode()
         elif media_type(content_type).is_json:
             body = _dumps(args).encode()
         else:
@@ -376,17 +376,18 @@ def _body(value: Json, content_type: str) -> bytes:
         except ValueError as error:
             raise ValueError(f"not base64 (RFC 4648 §4): {error}") from None
     if kind.charset and not kind.codec:
-        raise ValueError(f"the charset {kind.charset!a} is not a known one")
+        raise ValueError(f"the charset {ascii(kind.charset)[:60]} is not a known one")
     try:
         return value.encode(kind.codec or "utf-8")
     except UnicodeEncodeError:
         raise ValueError(f"it has characters that {kind.charset or 'utf-8'} has not") from None
 
 
-def _form(args: Item, limit_name: str, limits: Limits, faults: Faults) -> str:
-    """`args` as a form (WHATWG URL §5.2); an array repeats its name, null is left out.
+def _form(args: Item, of: str, limit_name: str, limits: Limits, faults: Faults) -> str:
+    """`args` as a form (WHATWG URL §5.2), part `of` what that limit is for.
 
-    The length is counted as it grows: a long name that an array repeats is quadratic.
+    An array repeats its name, null is left out. The length is counted as it grows: a long name
+    that an array repeats is quadratic.
     """
     limit: int = getattr(limits, limit_name)
     pairs = []
@@ -408,7 +409,7 @@ def _form(args: Item, limit_name: str, limits: Limits, faults: Faults) -> str:
                 continue
             size += len(key) + len(text) + 2
             if size > limit + 1:  # the last has no "&" after it
-                faults.add(f"more than {limit} bytes as encoded (Limits.{limit_name})", "args")
+                faults.add(f"too long as encoded, at most {limit} (Limits.{limit_name})", of)
                 return ""
             pairs.append(f"{key}={text}")
     return "&".join(pairs)

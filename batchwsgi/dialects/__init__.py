@@ -55,7 +55,9 @@ def choose(dialects: Iterable[Dialect], content_type: str, content_encoding: str
     a batch with the user's cookies, as a request that needs no CORS preflight.
     """
     if content_encoding:
-        raise UnsupportedMediaType(f"A batch has no Content-Encoding, not {content_encoding!a}.")
+        raise UnsupportedMediaType(
+            f"A batch has no Content-Encoding, not {ascii(content_encoding)[:100]}."
+        )
     kind = media_type(content_type)
     names = []
     for dialect in dialects:
@@ -63,7 +65,7 @@ def choose(dialects: Iterable[Dialect], content_type: str, content_encoding: str
             return dialect
         names.append(dialect.media_type)
     raise UnsupportedMediaType(
-        f"The Content-Type is {content_type!a}; a batch is {' or '.join(names)} in utf-8."
+        f"The Content-Type is {ascii(content_type)[:100]}; a batch is {' or '.join(names)} in utf-8."
     )
 
 

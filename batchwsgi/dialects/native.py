@@ -321,7 +321,7 @@ def _request(item: Item, rules: Rules, origin: Origin, faults: Faults) -> Reques
         elif media_type(content_type).is_json:
             body = _dumps(args).encode()
         else:
-            detail = f"become the body, a form or JSON, but the Content-Type is {content_type!a}"
+            detail = f"become the body, a form or JSON, but the Content-Type is {ascii(content_type)[:100]}"
             faults.add(detail, "args")
     if content_type is None and implied_type is not None:
         headers.append(("Content-Type", implied_type))
@@ -369,7 +369,9 @@ def _body(value: Json, content_type: str) -> bytes:
     if kind.is_json:
         return _dumps(value).encode()
     if not isinstance(value, str):
-        raise ValueError(f"{_expected('a string', value)}: the Content-Type is {content_type!a}")
+        raise ValueError(
+            f"{_expected('a string', value)}: the Content-Type is {ascii(content_type)[:100]}"
+        )
     if not kind.is_text:
         try:
             return b64decode(value, validate=True)

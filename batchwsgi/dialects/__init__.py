@@ -65,7 +65,8 @@ def choose(dialects: Iterable[Dialect], content_type: str, content_encoding: str
             return dialect
         names.append(dialect.media_type)
     raise UnsupportedMediaType(
-        f"The Content-Type is {ascii(content_type)[:100]}; a batch is {' or '.join(names)} in utf-8."
+        f"The Content-Type is {ascii(content_type)[:100]}; "
+        f"a batch is {' or '.join(names)} in utf-8."
     )
 
 

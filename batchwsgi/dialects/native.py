@@ -321,7 +321,8 @@ def _request(item: Item, rules: Rules, origin: Origin, faults: Faults) -> Reques
         elif media_type(content_type).is_json:
             body = _dumps(args).encode()
         else:
-            detail = f"become the body, a form or JSON, but the Content-Type is {ascii(content_type)[:100]}"
+            shown = ascii(content_type)[:100]
+            detail = f"become the body, a form or JSON, but the Content-Type is {shown}"
             faults.add(detail, "args")
     if content_type is None and implied_type is not None:
         headers.append(("Content-Type", implied_type))

@@ -27,17 +27,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Serve until interrupted. Raises `SystemExit` with one line for what cannot be served."""
     options = _parser().parse_args(arguments)
     app = _application(options.app) if options.app else demo.app
-    try:
-        endpoint = BatchMiddleware(app, options.path)
-    except ValueError as error:
-        raise _cannot(f"serve the endpoint: {error}") from None
+    served = app
+    inner = getattr(app, "wsgi_app", app)  # where Flask's quickstart has it
+    if isinstance(inner, BatchMiddleware):
+        path = inner.path  # once is enough: of two, only the outer one's options would count
+    else:
+        path = options.path
+        try:
+            served = BatchMiddleware(app, path)
+        except ValueError as error:
+            raise _cannot(f"serve the endpoint: {error}") from None
     try:  # only to see that the port is free: the server below would say so in several lines
         socket.create_server((HOST, options.port)).close()
     except OSError as error:
         reason = strerror(error.errno or 0)
         raise _cannot(f"listen on port {options.port}: {reason}; choose another --port") from None
-    server = make_server(HOST, options.port, endpoint, threaded=True)
-    print(_greeting(options.app, options.path, server.port), flush=True)
+    server = make_server(HOST, options.port, served, threaded=True)
+    print(_greeting(options.app, path, server.port), flush=True)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     server.serve_forever()  # until interrupted; it then closes its socket
 
@@ -72,6 +78,9 @@ def _application(name: str) -> WSGIApplication:
     try:
         app: WSGIApplication = import_string(name)
     except ImportStringError as error:
+        missing = getattr(error.exception, "name", None) or name.partition(":")[0]
+        if not name.startswith(missing):
+            raise error.exception from None  # something that the module itself imports
         raise _cannot(f"import {name}: {error.exception}") from None
     if not callable(app):
         raise _cannot(f"serve {name}: it is {type(app).__name__}, not a WSGI application")

@@ -93,6 +93,31 @@ def test_the_demo_and_the_batch_that_it_prints():
         assert process.wait(10) == 0
 
 
+@pytest.mark.parametrize("where", ["app", "app.wsgi_app"])
+def test_an_application_that_is_wrapped_already(tmp_path, where):
+    """Its own options count, and its own path."""
+    (tmp_path / "wrapped.py").write_text(
+        "from batchwsgi import BatchMiddleware\n"
+        "from flask import Flask\n"
+        "from werkzeug.exceptions import Forbidden\n"
+        "def authorize(environ): raise Forbidden\n"
+        "app = Flask(__name__)\n"
+        f"{where} = BatchMiddleware({where}, '/own', authorize=authorize)\n"
+    )
+    with serving("wrapped:app", directory=tmp_path) as (said, port, _):
+        line = said[said.index("curl ") : said.index("\nFor development only")]
+        assert "/own -H" in line
+        _, body = request(port, *curl(line))
+        assert json.loads(body)["responses"][0]["status_code"] == "403"
+
+
+def test_what_a_module_itself_cannot_import_has_its_traceback(tmp_path, monkeypatch):
+    (tmp_path / "needs.py").write_text("import nothing_like_this\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match="nothing_like_this"):
+        main(["needs:app"])
+
+
 def test_an_application_of_ones_own(tmp_path):
     (tmp_path / "myapp.py").write_text(
         "def app(environ, start_response):\n"
@@ -165,8 +190,11 @@ def test_serving_in_this_process(monkeypatch, capsys):
     monkeypatch.setattr("werkzeug.serving.BaseWSGIServer.serve_forever", served)
     main(["--port", "0"])
     main(["--port", "0", "batchwsgi.demo:app", "--path", "/é"])
+    monkeypatch.setattr("batchwsgi.demo.wrapped", BatchMiddleware(demo.app, "/w"), raising=False)
+    main(["--port", "0", "batchwsgi.demo:wrapped"])
     assert "Serving the demo on" in (said := capsys.readouterr().out)
     assert "/%C3%A9 -H 'Content-Type" in said
+    assert "/w -H 'Content-Type" in said
     for server in served:
         server.server_close()
 

@@ -13,10 +13,11 @@ import pytest
 from batchwsgi import Limits
 
 from ..support import App, Environ, ask, batch, environ
+from .cherrypy_app import make_app as cherrypy_app
 from .parity import FRAMEWORKS
 from .webob_app import make_app as webob_app
 
-APPS = FRAMEWORKS | {"webob": webob_app}
+APPS = FRAMEWORKS | {"webob": webob_app, "cherrypy": cherrypy_app}
 MEMBERS = 2000
 BATCH = 500
 

@@ -1,0 +1,26 @@
+"""`/whoami` of the small application, on CherryPy, which keeps one request for each thread."""
+
+from __future__ import annotations
+
+import cherrypy
+
+from ..support import App
+
+
+class Root:
+    """The application's one page."""
+
+    @cherrypy.expose
+    @cherrypy.tools.json_in()
+    @cherrypy.tools.json_out()
+    def whoami(self, name: str):
+        request = cherrypy.serving.request
+        token = request.headers["Authorization"]
+        if not hasattr(request, "token"):
+            request.token = token
+        return {"token": token, "cached": request.token, "query": name, "body": request.json["name"]}
+
+
+def make_app() -> App:
+    cherrypy.config.update({"environment": "embedded", "log.screen": False})
+    return cherrypy.tree.mount(Root(), "")

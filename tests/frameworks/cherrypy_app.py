@@ -15,10 +15,10 @@ class Root:
     @cherrypy.tools.json_out()
     def whoami(self, name: str):
         request = cherrypy.serving.request
-        token = request.headers["Authorization"]
+        token, body = request.headers["Authorization"], request.json["name"]
         if not hasattr(request, "token"):
             request.token = token
-        return {"token": token, "cached": request.token, "query": name, "body": request.json["name"]}
+        return {"token": token, "cached": request.token, "query": name, "body": body}
 
 
 def make_app() -> App:

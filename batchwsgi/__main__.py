@@ -29,10 +29,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     app = _application(options.app) if options.app else demo.app
     served = app
     inner = getattr(app, "wsgi_app", app)  # where Flask's quickstart has it
-    if isinstance(inner, BatchMiddleware):
-        path = inner.path  # once is enough: of two, only the outer one's options would count
+    if isinstance(inner, BatchMiddleware) and options.path is None:
+        path = inner.path  # one endpoint is enough, and a second one would not know its options
     else:
-        path = options.path
+        path = options.path or "/batch"
         try:
             served = BatchMiddleware(app, path)
         except ValueError as error:
@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Serve a WSGI application with a batch endpoint, for development.",
     )
     parser.add_argument("app", nargs="?", help="module:attribute; a demo if it is left out")
-    parser.add_argument("--path", default="/batch", help="the endpoint's path (%(default)s)")
+    parser.add_argument("--path", help="the endpoint's path (/batch)")
     parser.add_argument("--port", type=port, default=8000, help="on 127.0.0.1 (%(default)s)")
     return parser
 

@@ -192,9 +192,11 @@ def test_serving_in_this_process(monkeypatch, capsys):
     main(["--port", "0", "batchwsgi.demo:app", "--path", "/é"])
     monkeypatch.setattr("batchwsgi.demo.wrapped", BatchMiddleware(demo.app, "/w"), raising=False)
     main(["--port", "0", "batchwsgi.demo:wrapped"])
+    main(["--port", "0", "batchwsgi.demo:wrapped", "--path", "/second"])
     assert "Serving the demo on" in (said := capsys.readouterr().out)
     assert "/%C3%A9 -H 'Content-Type" in said
     assert "/w -H 'Content-Type" in said
+    assert "/second -H 'Content-Type" in said
     for server in served:
         server.server_close()
 

@@ -123,7 +123,7 @@ def _cheroot(place: Place) -> Command:
 def _werkzeug(place: Place) -> Command:
     if place.mount:
         return _serve("werkzeug")(place)
-    return Command(["-m", "batchwsgi", place.app, f"--port={place.port}"], {})
+    return Command(["-m", "batchwsgi", place.app, "--path=/batch", f"--port={place.port}"], {})
 
 
 def _serve(server: str) -> Callable[[Place], Command]:

@@ -220,8 +220,8 @@ class Faults:
     those that are not listed, nor are they much longer than `LONGEST` characters.
     """
 
-    def __init__(self, *within: str | int) -> None:
-        self.within = within
+    def __init__(self) -> None:
+        self.within: tuple[str | int, ...] = ()
         """The place that those of `add` are relative to, as reference tokens."""
         self.listed: list[Fault] = []
         self.count = 0

@@ -22,7 +22,7 @@ _HEADER_NAME = re.compile(r"[A-Za-z0-9-]+")  # no underscore: WSGI folds "-" and
 _HEADER_VALUE = re.compile(r"[\x20-\x7e\x80-\xff]*")
 
 # Targets that need no second look: nothing to encode or decode in the path, no segment that begins
-# with a dot, no second slash at the start. Everything else takes the slow way, `_path`.
+# with a dot, no second slash at the start. Everything else takes the slow way, `_check_path`.
 _PLAIN_TARGET = re.compile(
     r"/(?!/)(?:[A-Za-z0-9_~!$&'()*+,;=:@|\[\]/-]++|(?<!/)\.)*+"
     r"(?:\?(?:[A-Za-z0-9_~!$&'()*+,;=:@|\[\]/?.^`{}-]++|%[0-9A-Fa-f]{2})*+)?"

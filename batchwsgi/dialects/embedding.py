@@ -11,10 +11,9 @@ from base64 import b64encode
 from collections.abc import Callable
 from json import JSONDecoder
 from json.encoder import encode_basestring
-from typing import NoReturn
 
 from .media import media_type
-from .strict_json import MAX_LEVELS, check_depth
+from .strict_json import MAX_LEVELS, check_depth, refuse_constant
 
 quoted = encode_basestring
 """A text as a JSON string (RFC 8259 §7); everything outside ASCII stays as it is."""
@@ -59,12 +58,8 @@ def is_json(body: bytes) -> bool:
     return end == len(text)
 
 
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(constant)
-
-
 _scan: Callable[[str, int], tuple[object, int]] = JSONDecoder(  # in C; the stubs do not have it
-    parse_int=str, parse_float=str, parse_constant=_refuse
+    parse_int=str, parse_float=str, parse_constant=refuse_constant
 ).scan_once  # type: ignore[attr-defined]
 
 _raw: Callable[[bytes], object] | None = None

@@ -12,7 +12,6 @@ import re
 from base64 import b64decode
 from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import Any
 from urllib.parse import quote_plus
 
 from batchwsgi.model import (
@@ -30,6 +29,7 @@ from batchwsgi.model import (
 from batchwsgi.options import Limits
 from batchwsgi.references import (
     INDEX,
+    Json,
     Reference,
     Replies,
     Template,
@@ -52,7 +52,6 @@ _ARGS_ARE_BODY = frozenset(["POST", "PUT", "PATCH"])
 _TAILS = {None: b"}", "text": b',"encoding":"text"}', "base64": b',"encoding":"base64"}'}
 _FORM = "application/x-www-form-urlencoded"
 
-Json = Any  # a decoded JSON value; its own type says no more
 Item = dict[str, Json]
 
 

@@ -91,7 +91,10 @@ def _decoder(limits: Limits) -> json.JSONDecoder:
         return ValueError(f"a number has more than {limits.max_digits} digits (Limits.max_digits)")
 
     return json.JSONDecoder(
-        object_pairs_hook=_unique, parse_int=integer, parse_float=real, parse_constant=_refuse
+        object_pairs_hook=_unique,
+        parse_int=integer,
+        parse_float=real,
+        parse_constant=refuse_constant,
     )
 
 
@@ -103,7 +106,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
-def _refuse(constant: str) -> NoReturn:
+def refuse_constant(constant: str) -> NoReturn:
+    """Refuse `NaN`, `Infinity` and `-Infinity`, which Python's `json` reads."""
     raise ValueError(f"{constant} is not JSON")
 
 
@@ -114,4 +118,4 @@ def _finite(literal: str) -> float:
     return number
 
 
-_REPLY = json.JSONDecoder(parse_float=_finite, parse_constant=_refuse)
+_REPLY = json.JSONDecoder(parse_float=_finite, parse_constant=refuse_constant)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from itertools import count
 from typing import NamedTuple
 
 import pytest
 
+from ..servers.conftest import pytest_runtest_makereport  # noqa: F401 # shows the server's output
 from ..servers.harness import ROOT, SERVERS, Server, start
 from .record import Record
 
@@ -59,17 +60,3 @@ def names() -> list[str]:
     """Three names of members that no other test has."""
     number = next(_numbers)
     return [f"{letter}{number}" for letter in "abc"]
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show what the servers of a failed test wrote."""
-    report = yield
-    if report.failed:
-        for value in getattr(item, "funcargs", {}).values():
-            server = getattr(value, "server", value)
-            if isinstance(server, Server) and server.log.exists():
-                report.sections.append((f"server: {server.name}", server.output()))
-    return report

@@ -32,6 +32,7 @@ def pytest_runtest_makereport(
     report = yield
     if report.failed:
         for name, value in getattr(item, "funcargs", {}).items():
-            if isinstance(value, Server) and value.log.exists():
-                report.sections.append((f"{name}: {value.name}", value.output()))
+            server = getattr(value, "server", value)
+            if isinstance(server, Server) and server.log.exists():
+                report.sections.append((f"{name}: {server.name}", server.output()))
     return report

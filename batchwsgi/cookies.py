@@ -6,7 +6,6 @@ Names and values travel as they stand, never unquoted.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from time import time
 from typing import NamedTuple
 
@@ -88,23 +87,22 @@ class Jar:
         self._origin = origin
         self._cookies: Cookies = {}
 
-    def keep(self, members: Iterable[Member]) -> None:
-        """Take the cookies that these members set, in order.
+    def keep(self, member: Member) -> None:
+        """Take the cookies that `member` sets.
 
         Of several with the same name, Domain and Path only the last: so does a browser.
         """
-        for member in members:
-            response = member.response
-            if response is None or not response.sets_cookies:
-                continue
-            if response.problem is Problem.APPLICATION_ERROR:
-                continue
-            for name, value in response.fields:
-                if name.lower() == "set-cookie":
-                    cookie = _parsed(value, self._origin.mount + member.request.target)
-                    key = (cookie.name, cookie.domain, cookie.path)
-                    self._cookies.pop(key, None)  # the order is that of the last
-                    self._cookies[key] = cookie
+        response = member.response
+        if response is None or not response.names.sets_cookies:
+            return
+        if response.problem is Problem.APPLICATION_ERROR:
+            return
+        for name, value in response.fields:
+            if name.lower() == "set-cookie":
+                cookie = _parsed(value, self._origin.mount + member.request.target)
+                key = (cookie.name, cookie.domain, cookie.path)
+                self._cookies.pop(key, None)  # the order is that of the last
+                self._cookies[key] = cookie
 
     def cookies(self) -> Cookies:
         """What it holds now, for `restore`."""

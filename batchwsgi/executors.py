@@ -1,8 +1,6 @@
-"""When members are sent: one after the other, or side by side in threads. Never what is in them.
+"""Members answered side by side in threads, or all or none in a transaction. Never what is in them.
 
-`run` takes waves from a schedule, has each member finished (sent, its entry written, the schedule
-told), and yields it. It is lazy: nothing is started before it is asked for, but for the threads of
-a wave; and closing it starts no further member.
+`side_by_side` is lazy: it is a generator, and closing it starts no further member.
 """
 
 from __future__ import annotations
@@ -16,11 +14,10 @@ from contextlib import AbstractContextManager
 from contextvars import Context
 
 from batchwsgi.model import Member, Unavailable
-from batchwsgi.schedule import Schedule
 
 log = logging.getLogger("batchwsgi")
 
-Finish = Callable[[Member], None]
+Step = Callable[[Member], None]
 Transaction = Callable[[], AbstractContextManager[object]]
 
 
@@ -45,33 +42,8 @@ class Pool:
         return executor.submit(job)
 
 
-def run(
-    schedule: Schedule,
-    finish: Finish,
-    finish_group: Callable[[list[Member]], None],
-    settle: Callable[[list[Member]], None],
-    pool: Pool | None,
-) -> Generator[Member]:
-    """Finish all members, and give each when it is done.
-
-    A group is finished as a whole, by `finish_group`, before one of it is given. `settle` is told
-    when another wave is over.
-    """
-    while wave := schedule.wave():
-        if wave[0].group is not None:
-            finish_group(wave)
-            yield from wave
-            continue
-        if pool is None or len(wave) == 1:
-            finish(wave[0])
-            yield wave[0]
-        else:
-            yield from _side_by_side(wave, finish, pool)
-        settle(wave)
-
-
-def _side_by_side(wave: list[Member], finish: Finish, pool: Pool) -> Generator[Member]:
-    """Finish the members of one wave in the threads of `pool` and in this one.
+def side_by_side(wave: list[Member], answer: Step, pool: Pool) -> Generator[Member]:
+    """Answer the members of one wave in the threads of `pool` and in this one.
 
     This thread works too, so that a pool that is busy with other batches cannot starve this one;
     and one job is one member, so that a slow client holds up none of the pool's threads. At most
@@ -84,7 +56,7 @@ def _side_by_side(wave: list[Member], finish: Finish, pool: Pool) -> Generator[M
             member = waiting.popleft()
         except IndexError:
             return None
-        finish(member)
+        answer(member)
         return member
 
     jobs: set[futures.Future[Member | None]] = set()
@@ -119,7 +91,7 @@ class Undo(Exception):
 
 def atomically(
     members: list[Member],
-    finish: Finish,
+    finish: Step,
     transaction: Transaction,
     context: Context,
 ) -> str | None:

@@ -15,6 +15,7 @@ from werkzeug.exceptions import ClientDisconnected
 from werkzeug.wsgi import LimitedStream
 
 from batchwsgi.dialects import Dialect, choose, is_of_the_batch, streams
+from batchwsgi.dialects.embedding import PIECE
 from batchwsgi.dialects.native import Native
 from batchwsgi.executors import Pool, Transaction
 from batchwsgi.model import BatchError, LengthRequired, Member, MethodNotAllowed, TooLarge
@@ -107,14 +108,14 @@ class BatchMiddleware:
         if environ.get("PATH_INFO") != self._path_info:
             return self.app(environ, start_response)
         deadline = monotonic() + self.limits.deadline
-        status = 200
+        status = "200 OK"
         try:
             headers, body = self._reply(environ, deadline)
         except BatchError as error:
-            status = error.status
+            status = f"{error.status} {HTTPStatus(error.status).phrase}"
             headers, body = _whole("application/problem+json", [error.document()])
             headers += error.fields
-        start_response(f"{status} {HTTPStatus(status).phrase}", headers + _EVERY_REPLY)
+        start_response(status, headers + _EVERY_REPLY)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else body
 
     def _reply(
@@ -151,10 +152,6 @@ class BatchMiddleware:
         headers, body = _whole(dialect.reply_type, dialect.encode(_let_go(batch.members)))
         headers += [("Set-Cookie", cookie) for cookie in run.jar.promoted()]
         return headers, body
-
-
-PIECE = 64 * 1024
-"""Bytes of a reply, or somewhat more, that are handed to the server at once."""
 
 
 def _whole(content_type: str, parts: Iterable[bytes]) -> tuple[list[tuple[str, str]], list[bytes]]:

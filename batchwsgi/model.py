@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import enum
 import json
+import re
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from http import HTTPStatus
-from operator import itemgetter
 from typing import Any, ClassVar, NamedTuple
 
 from werkzeug.datastructures import Headers
@@ -22,7 +24,8 @@ FAULTS_LISTED = 100
 """How many faults a refusal lists; it then says how many more there are."""
 
 
-class Request(NamedTuple):
+@dataclass(slots=True)
+class Request:
     """One sub-request, complete, in the words of RFC 9110 and 9112."""
 
     method: str
@@ -35,19 +38,66 @@ class Request(NamedTuple):
     """As it is sent; its length is the `Content-Length`."""
 
 
-class Response(NamedTuple):
+class Names:
+    """The names of a response's header lines, in order, and what they say.
+
+    The responses of one application have few different ones, so that `names_of` keeps them: only
+    the values are each response's own.
+    """
+
+    def __init__(self, sent: tuple[str, ...]) -> None:
+        lower = [name.lower() for name in sent]
+        self.sent = sent
+        """As the application gave them."""
+        self.lower = tuple(lower)
+        self.well_formed = all(map(_TOKEN.fullmatch, sent))
+        """Whether each can be passed on (RFC 9110 §5.1)."""
+        self.content_lengths = tuple(n for n, name in enumerate(lower) if name == "content-length")
+        """The places of `Content-Length`, from 0."""
+        self.content_type = lower.index("content-type") if "content-type" in lower else None
+        """The place of the first `Content-Type`, or None."""
+        self.sets_cookies = "set-cookie" in lower
+        self.size = sum(map(len, sent))
+        """Characters of all."""
+        self.shown_as_sent = len(set(lower)) == len(lower) and _NOT_SHOWN.isdisjoint(lower)
+        """Whether the lines are shown as they are: none is hidden, none joined with another."""
+
+
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_NOT_SHOWN = frozenset(
+    (
+        "connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer "
+        "trailers transfer-encoding upgrade set-cookie"
+    ).split()
+)
+
+names_of = lru_cache(maxsize=256)(Names)
+"""`Names` by the names as sent."""
+
+
+@dataclass(slots=True)
+class Response:
     """What was answered to one sub-request: by the application, or by the endpoint in its place."""
 
     status: int
     """The status code (RFC 9110 §15), 100 to 999."""
     reason: str
     """The reason phrase; it may be empty."""
-    fields: Sequence[tuple[str, str]]
-    """The header lines, in order, as the application gave them."""
-    body: bytes
+    names: Names
+    """The names of the header lines, in the order in which the application gave them."""
+    values: Sequence[str]
+    """The values of those lines."""
+    size: int
+    """Characters of the names and values, and bytes of the body."""
+    body: bytes = b""
     """Empty where the method or status has none (RFC 9110 §6.4.1)."""
     problem: Problem | None = None
     """Why the endpoint wrote this response itself; None for the application's own."""
+
+    @property
+    def fields(self) -> list[tuple[str, str]]:
+        """The header lines: name and value."""
+        return [*zip(self.names.sent, self.values, strict=True)]
 
     @property
     def headers(self) -> Headers:
@@ -58,39 +108,45 @@ class Response(NamedTuple):
         """The body as `json.loads` reads it (RFC 8259). Raises `ValueError` if it is not JSON."""
         return json.loads(self.body)
 
-    @property
-    def sets_cookies(self) -> bool:
-        """Whether there is a `Set-Cookie` among the header lines."""
-        return "set-cookie" in map(str.lower, map(_first, self.fields))
-
-    def shown(self) -> dict[str, tuple[str, str]]:
-        """The headers that a client is shown, by lower-case name: the name as sent, and the value.
+    def shown(self) -> tuple[Names, Sequence[str]]:
+        """The headers that a client is shown, names and values.
 
         Repeated ones are joined (RFC 9110 §5.3). Not shown is what is about a connection (§7.6.1),
         which a member has not, and `Set-Cookie`, which goes where scripts do not see it.
         """
-        lowers = [*map(str.lower, map(_first, self.fields))]
-        headers = dict(zip(lowers, self.fields, strict=True))
-        if len(headers) == len(lowers) and _NOT_SHOWN.isdisjoint(headers):
-            return headers
-        headers.clear()
-        for lower, (name, value) in zip(lowers, self.fields, strict=True):
+        if self.names.shown_as_sent:
+            return self.names, self.values
+        headers: dict[str, tuple[str, str]] = {}
+        for lower, (name, value) in zip(self.names.lower, self.fields, strict=True):
             if lower in headers:
                 first_name, before = headers[lower]
                 headers[lower] = first_name, f"{before}, {value}"
             elif lower not in _NOT_SHOWN:
                 headers[lower] = name, value
-        return headers
+        return split(headers.values())
 
 
-_first = itemgetter(0)
+def split(fields: Iterable[tuple[str, str]]) -> tuple[Names, list[str]]:
+    """Header lines as their names and their values. Raises `ValueError` for what is no pair."""
+    names = []
+    values = []
+    for name, value in fields:
+        names.append(name)
+        values.append(value)
+    return names_of(tuple(names)), values
 
-_NOT_SHOWN = frozenset(
-    (
-        "connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer "
-        "trailers transfer-encoding upgrade set-cookie"
-    ).split()
-)
+
+def response_of(
+    status: int,
+    reason: str,
+    fields: Iterable[tuple[str, str]],
+    body: bytes,
+    problem: Problem | None = None,
+) -> Response:
+    """The response with these header lines."""
+    names, values = split(fields)
+    size = names.size + sum(map(len, values)) + len(body)
+    return Response(status, reason, names, values, size, body, problem)
 
 
 class Problem(enum.Enum):
@@ -121,7 +177,7 @@ class Problem(enum.Enum):
             "status": self.status,
             "detail": _shortened(detail),
         }
-        return Response(
+        return response_of(
             self.status,
             HTTPStatus(self.status).phrase,
             [("Content-Type", "application/problem+json"), *fields],
@@ -147,13 +203,13 @@ class Member:
     entry = b""
     """Its part of the reply, as the dialect wrote it."""
 
-    def __init__(self, index: int, request: Request, source: object) -> None:
+    def __init__(self, index: int, request: Request, source: Any) -> None:
         self.index = index
         """Its place in the batch, from 0."""
         self.request = request
         """Complete, unless there is `bind`."""
         self.source = source
-        """What the dialect read it from, and needs again to write its entry."""
+        """What the dialect read it from, and needs to write its entry; only it knows the type."""
 
     @property
     def safe(self) -> bool:
@@ -182,6 +238,8 @@ class Batch(NamedTuple):
 
     members: Sequence[Member]
     on_fail: OnFail
+    size: int = 0
+    """Bytes of the document."""
 
 
 class Origin(NamedTuple):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
@@ -186,7 +186,7 @@ class Replies:
 
     def __init__(
         self,
-        members: Mapping[int, Member],
+        members: Sequence[Member],
         origin: Origin,
         decode: Callable[[Response], Json],
     ) -> None:
@@ -238,10 +238,10 @@ class Replies:
         if reference.part == "location":
             return self._location(member.request.target, response)
         if reference.part == "header":
-            try:
-                return response.shown()[reference.name][1]
-            except KeyError:
-                raise LookupError("the reply has no such header") from None
+            names, values = response.shown()
+            if reference.name not in names.lower:
+                raise LookupError("the reply has no such header")
+            return values[names.lower.index(reference.name)]
         if reference.place not in self._bodies:
             self._bodies[reference.place] = self._decode(response)
         value = self._bodies[reference.place]

@@ -7,7 +7,6 @@ the limits. How a request is sent or an entry is written is decided elsewhere.
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Generator
 from contextlib import closing
 from time import monotonic, perf_counter
@@ -25,6 +24,13 @@ access_log = logging.getLogger("batchwsgi.access")
 
 KEPT_BODY = 16 * 1024
 """A body up to this size, in bytes, is kept until the batch ends."""
+
+# An entry has at most so many bytes for each one of what it is made of (a control character is
+# "\\u0000" in JSON), and beside that.
+_LONGEST = 6
+_ROOM = 256
+_BURST = 256 * 1024
+"""Bytes that the entries that wait to be written may have, at most."""
 
 
 class Run:
@@ -53,60 +59,75 @@ class Run:
         self._pool = pool
         self._transaction = transaction
         self._schedule = Schedule(batch, side_by_side=pool is not None)
-        self._member_limit = limits.max_member_size
         self._reply_left = limits.max_reply_size
-        self._lock = threading.Lock()  # of what is left of the reply
+        self._member_limit = limits.max_member_size
+        self._entry_limit = min(limits.max_member_size, limits.max_reply_size)
+        self._unwritten: list[Member] = []
+        self._burst = _BURST
+        self._spare = 0
+        self._sources = _LONGEST * batch.size
         self._logs = access_log.isEnabledFor(logging.INFO)
 
     def members(self) -> Generator[Member]:
-        """All members, each when it is done. Lazy: what is not asked for is not started.
+        """All members, each when it is answered. Lazy: what is not asked for is not started.
 
-        Raises `BatchError` at the first, if the batch cannot be run at all.
+        At the end all have their entries. Raises `BatchError` at the first, if the batch cannot be
+        run at all.
         """
-        return executors.run(
-            self._schedule, self._finish, self._finish_group, self.jar.keep, self._pool
-        )
+        self._write_waiting()  # of which there are none yet
+        for wave in self._schedule.waves():
+            first = wave[0]
+            if first.group is not None:
+                self._answer_group(wave)
+                yield from wave
+            elif self._pool is None or len(wave) == 1:
+                self._answer(first)
+                self._note(first)
+                self.jar.keep(first)
+                yield first
+            else:
+                for member in executors.side_by_side(wave, self._answer, self._pool):
+                    self._note(member)
+                    yield member
+                for member in wave:
+                    self.jar.keep(member)
+        self._write_waiting()
 
     def lines(self) -> Generator[bytes]:
         """The parts of a streamed reply; what was handed over is let go."""
+        self._burst = 0
         with closing(self.members()) as members:
             for member in members:
                 line = self._dialect.line(member)
                 member.entry = b""
                 yield line
 
-    def _finish(self, member: Member) -> None:
-        """Send `member`, if it is to be sent, write its entry, and tell the schedule.
-
-        The entry comes before the schedule is told: its length may make the member a failure.
-        """
+    def _answer(self, member: Member) -> None:
+        """Send `member`, if it is to be sent. Perhaps in a pool's thread."""
         if monotonic() >= self._deadline:
             self._schedule.end(
                 Problem.DEADLINE, "The time for the batch was over (Limits.deadline)."
             )
         self._schedule.start(member)
         if member.response is None:
-            member.response = self._response(member)
-        member.entry = self._dialect.entry(member)
-        if member.response.problem in (None, Problem.TOO_LARGE):
-            self._count(member, member.response)
-        if len(member.response.body) > KEPT_BODY and not member.referenced:
-            member.response = member.response._replace(body=b"")
-        self._schedule.done(member)
+            member.response = self._logged(member) if self._logs else self._response(member)
 
     def _response(self, member: Member) -> Response:
         """The response to `member`, whose turn has come."""
-        if member.bind:
+        if member.bind is not None:
             try:
                 member.request = member.bind()
             except Unresolved as error:
                 return Problem.REFERENCE.response(str(error))
-        limit = min(self._member_limit, self._reply_left)
-        cookie = self.jar.header(member.request.target)
-        if not self._logs:
-            return self._outer.send(member.request, limit, cookie)
+        request = member.request
+        return self._outer.send(request, self._entry_limit, self.jar.header(request.target))
+
+    def _logged(self, member: Member) -> Response:
+        """The response to `member`, with a line in the access log if it was sent."""
         started = perf_counter()
-        response = self._outer.send(member.request, limit, cookie)
+        response = self._response(member)
+        if response.problem is Problem.REFERENCE:
+            return response
         origin = self._outer.origin
         access_log.info(
             '%s "%s %s%s" %d %d %.3f ms, member %d of %d',
@@ -122,40 +143,83 @@ class Run:
         )
         return response
 
-    def _count(self, member: Member, response: Response) -> None:
-        """Count the entry of `member` against the limits, and answer otherwise if it passes one.
+    def _note(self, member: Member) -> None:
+        """Have the entry of `member` written, now or later, and tell the schedule if it failed.
 
-        `response` is the application's; its cookies stay, as they would have reached the client.
+        Written between two calls of the application, an entry takes twice as long as among others.
+        So a small one waits where its length cannot matter: where neither it nor what waits before
+        it can pass a limit, nor change how much the next member may answer.
         """
-        size = len(member.entry)
-        with self._lock:
-            if response.problem is None and size <= self._member_limit and size <= self._reply_left:
-                self._reply_left -= size
-            else:
-                limit = min(self._member_limit, self._reply_left)
-                name = "max_member_size"
-                if limit == self._reply_left:
-                    name = "max_reply_size"
-                    self._reply_left = 0
-                member.response = Problem.TOO_LARGE.response(
-                    f"The entry is longer than {limit} bytes (Limits.{name}).",
-                    [field for field in response.fields if field[0].lower() == "set-cookie"],
-                )
-                member.entry = self._dialect.entry(member)
-            if not self._reply_left:
-                detail = "The reply is as long as it may be (Limits.max_reply_size)."
-                self._schedule.end(Problem.REPLY_LIMIT, detail)
+        response = member.response
+        assert response is not None  # it was answered
+        longest = _LONGEST * response.size + _ROOM
+        if longest < self._spare and response.size < KEPT_BODY and response.problem is None:
+            self._spare -= longest
+            self._unwritten.append(member)
+        else:
+            self._write_waiting()
+            response = self._write(member, response)
+        if response.status >= 400:
+            self._schedule.failed(member)
 
-    def _finish_group(self, members: list[Member]) -> None:
-        """Finish all of a group, or have what it did undone; every entry then tells the truth."""
+    def _write_waiting(self) -> None:
+        """Write the entries that wait, and see how much may wait from now on."""
+        for member in self._unwritten:
+            member.entry = self._dialect.entry(member)
+            self._reply_left -= len(member.entry)
+        self._unwritten.clear()
+        limit = self._member_limit
+        self._spare = min(self._burst, min(limit, self._reply_left - limit) - self._sources)
+
+    def _write(self, member: Member, response: Response) -> Response:
+        """Write the entry of `member` and count it against the limits; the response that counts."""
+        member.entry = self._dialect.entry(member)
+        size = len(member.entry)
+        if response.problem is None and size < self._entry_limit:
+            self._reply_left -= size
+            self._entry_limit = min(self._entry_limit, self._reply_left)
+        elif response.problem is None or response.problem is Problem.TOO_LARGE:
+            response = self._at_limit(member, response)
+        if len(response.body) > KEPT_BODY and not member.referenced:
+            response.body = b""
+        return response
+
+    def _at_limit(self, member: Member, response: Response) -> Response:
+        """The response to `member`, whose entry is as long as it may be, or longer.
+
+        The application's cookies stay, as they would have reached the client.
+        """
+        limit = self._entry_limit
+        of_reply = limit == self._reply_left
+        if response.problem is None and len(member.entry) == limit:
+            self._reply_left -= limit
+        else:
+            name = "max_reply_size" if of_reply else "max_member_size"
+            member.response = response = Problem.TOO_LARGE.response(
+                f"The entry is longer than {limit} bytes (Limits.{name}).",
+                [field for field in response.fields if field[0].lower() == "set-cookie"],
+            )
+            member.entry = self._dialect.entry(member)
+            if of_reply:
+                self._reply_left = 0
+        self._entry_limit = min(limit, self._reply_left)
+        if not self._reply_left:
+            detail = "The reply is as long as it may be (Limits.max_reply_size)."
+            self._schedule.end(Problem.REPLY_LIMIT, detail)
+        return response
+
+    def _answer_group(self, members: list[Member]) -> None:
+        """Answer all of a group, or have what it did undone; every entry then tells the truth."""
         assert self._transaction is not None  # or `rules` would have refused the batch
         before = self.jar.cookies()
 
         def finish(member: Member) -> None:
-            self._finish(member)
-            self.jar.keep([member])
+            self._answer(member)
+            self._note(member)
+            self.jar.keep(member)
 
         undone = executors.atomically(members, finish, self._transaction, self._outer.context)
+        self._write_waiting()
         if undone is None:
             return
         self.jar.restore(before)

@@ -6,6 +6,7 @@ Sans-IO: a schedule is asked and told. It never blocks, calls nothing, and does 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 
 from batchwsgi.model import Batch, Member, OnFail, Problem
 
@@ -15,41 +16,40 @@ Reason = tuple[Problem, str]
 class Schedule:
     """The members of `batch`, in the order in which they are dealt with.
 
-    - `wave` gives those that come next: one, or a whole group, or, if `side_by_side`, neighbours
+    - `waves` gives those that come next: one, or a whole group, or, if `side_by_side`, neighbours
       that can be sent at the same time.
     - `start` decides, when a member's turn has come, whether it is sent.
-    - `done` tells that a member has its response, sent or not.
+    - `failed` tells that a member failed, sent or not.
     - `end` ends the batch early.
 
     What is not sent is answered with the reason. A batch ends early once, by the first reason; so
     does a group.
 
-    `start`, `done` and `end` may be called from the threads of one wave: they set one attribute at
-    most, and a wave has no members that depend on each other.
+    `start` and `end` may be called from the threads of one wave: they set one attribute at most,
+    and a wave has no members that depend on each other.
     """
 
     def __init__(self, batch: Batch, side_by_side: bool = False) -> None:
         self._members = batch.members
-        self._waiting = deque(batch.members)
         self._stops = batch.on_fail is OnFail.STOP
         self._side_by_side = side_by_side and not self._stops
         self._ended: Reason | None = None
         self._ended_groups: dict[int, Reason] = {}
 
-    def wave(self) -> list[Member]:
-        """The members that come next; none when all have been given.
+    def waves(self) -> Iterator[list[Member]]:
+        """All members, in waves.
 
         A write waits for all before it and holds all after it; only neighbours with safe methods,
         none of which depends on another of them, form a wave.
         """
-        if not self._waiting:
-            return []
-        wave = [first := self._waiting.popleft()]
-        if first.group is None and not (self._side_by_side and first.safe):
-            return wave
-        while self._waiting and self._together(first, self._waiting[0]):
-            wave.append(self._waiting.popleft())
-        return wave
+        waiting = deque(self._members)
+        while waiting:
+            first = waiting.popleft()
+            wave = [first]
+            if first.group is not None or (self._side_by_side and first.safe):
+                while waiting and self._together(first, waiting[0]):
+                    wave.append(waiting.popleft())
+            yield wave
 
     def _together(self, first: Member, member: Member) -> bool:
         """Whether `member` can be in the wave of `first` and those between."""
@@ -75,10 +75,8 @@ class Schedule:
                 return Problem.DEPENDENCY_FAILED, detail
         return None
 
-    def done(self, member: Member) -> None:
-        """Note what the response of `member` means for others."""
-        if not member.failed:
-            return
+    def failed(self, member: Member) -> None:
+        """Note what the failure of `member` means for others."""
         reason = self._ended or (Problem.STOPPED, f"The request at index {member.index} failed.")
         if member.group is not None:
             self._ended_groups.setdefault(member.group, reason)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import Context
 from functools import lru_cache
 from io import BytesIO
@@ -20,7 +20,7 @@ from urllib.parse import quote, unquote
 
 from werkzeug.exceptions import HTTPException
 
-from batchwsgi.model import Origin, Problem, Request, Response
+from batchwsgi.model import Names, Origin, Problem, Request, Response, names_of, response_of, split
 from batchwsgi.rules import checked_method, percent_encoded, subrequest_headers
 
 if TYPE_CHECKING:
@@ -109,6 +109,7 @@ class Outer:
         self._app = app
         self.context = context
         self.origin = _origin(environ)
+        self._mount = self.origin.mount
         self._template = _template(environ, environ_keys)
         self._raw_targets = [key for key in _RAW_TARGET if key in environ]
         for key in without:
@@ -132,17 +133,18 @@ class Outer:
 
     def _child(self, request: Request) -> WSGIEnvironment:
         """The environ of one member: a copy of the template, with what is its own."""
-        method, target, headers, body = request
         environ = self._template.copy()
+        target = request.target
         path, _, query = target.partition("?")
-        environ["REQUEST_METHOD"] = method
+        environ["REQUEST_METHOD"] = request.method
         environ["PATH_INFO"] = unquote(path, "latin-1") if "%" in path else path
         environ["QUERY_STRING"] = query
         for key in self._raw_targets:
-            environ[key] = self.origin.mount + target
-        if headers:
-            environ.update(_header_keys(headers))
-        if body or method in ("POST", "PUT", "PATCH"):
+            environ[key] = self._mount + target
+        if request.headers:
+            environ.update(_header_keys(request.headers))
+        body = request.body
+        if body or request.method in ("POST", "PUT", "PATCH"):
             environ["CONTENT_LENGTH"] = str(len(body))
         environ["wsgi.input"] = BytesIO(body)
         environ[MARK] = request
@@ -166,20 +168,23 @@ def _origin(environ: WSGIEnvironment) -> Origin:
 def _template(environ: WSGIEnvironment, environ_keys: Iterable[str]) -> WSGIEnvironment:
     """What all children of `environ` share, built once for each batch."""
     template: WSGIEnvironment = {"SCRIPT_NAME": ""}
-    for key in _INHERITED:
-        if environ.get(key) is not None:
-            template[key] = str(environ[key])  # werkzeug's server puts an int in REMOTE_PORT
+    for key, value in environ.items():
+        if _is_inherited(key) and value is not None:
+            # werkzeug's server puts an int in REMOTE_PORT
+            template[key] = value if isinstance(value, str) else str(value)
     for key in (*_INHERITED_AS_IS, *environ_keys):
         if key in environ:
             template[key] = environ[key]
-    for key, value in environ.items():
-        if key.startswith("HTTP_"):
-            if key not in _NOT_INHERITED and not key.startswith(_NOT_INHERITED_PREFIXES):
-                template[key] = value
-        elif key.startswith("SSL_"):
-            template[key] = str(value)
     template["wsgi.input_terminated"] = True
     return template
+
+
+@lru_cache(maxsize=512)  # clients name headers too, but no server takes a very long one
+def _is_inherited(key: str) -> bool:
+    """Whether each member has that key, as text: a header or what CGI says of the connection."""
+    if key.startswith("HTTP_"):
+        return key not in _NOT_INHERITED and not key.startswith(_NOT_INHERITED_PREFIXES)
+    return key in _INHERITED or key.startswith("SSL_")
 
 
 def _header_keys(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
@@ -201,10 +206,10 @@ def _header_key(name: str) -> str:
 # --- One exchange with the application ---------------------------------------------------------
 
 _STATUS = re.compile(r"([1-9][0-9]{2}) ([\t\x20-\x7e\x80-\xff]*)")
-_is_field = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+\n[\t\x20-\x7e\x80-\xff]*").fullmatch
+_is_value = re.compile(r"[\t\x20-\x7e\x80-\xff]*").fullmatch
 
 
-_PAIRS = frozenset([tuple, list])  # PEP 3333 has tuples; servers take lists too
+_PAIRS: frozenset[type] = frozenset([tuple, list])  # PEP 3333 has tuples; servers take lists too
 
 
 class _CutOff(BaseException):
@@ -212,6 +217,53 @@ class _CutOff(BaseException):
 
     Not an `Exception`, which an application's own handlers would swallow.
     """
+
+
+class _Exchange:
+    """One request to the application: the two callables that PEP 3333 gives it, and their state."""
+
+    response: Response | None = None
+    """None until `start_response` was called; without its body until all of that is there."""
+    bodiless = False
+    sent = False
+    """Whether a server would have sent the headers by now."""
+
+    def __init__(self, request: Request, limit: int) -> None:
+        self.request = request
+        self.left = limit
+        """Bytes that the body may still have; below 0, it was longer."""
+        self.chunks: list[bytes] = []
+
+    def start_response(
+        self, status: str, headers: list[tuple[str, str]], exc_info: OptExcInfo | None = None
+    ) -> Callable[[bytes], object]:
+        if exc_info is not None:
+            try:
+                if self.sent and exc_info[1]:
+                    raise exc_info[1].with_traceback(exc_info[2])
+            finally:
+                exc_info = None  # it holds the frames that hold it
+        elif self.response is not None:
+            raise AssertionError("start_response was called again without exc_info (PEP 3333)")
+        if not isinstance(headers, list):
+            raise TypeError(f"the response headers are {type(headers).__name__}, not list")
+        code, reason, bodiless = _parsed_status(status)
+        self.response = Response(code, reason, *_checked_fields(headers, self.request))
+        self.bodiless = bodiless or self.request.method == "HEAD"
+        return self.write
+
+    def write(self, chunk: bytes, /) -> None:
+        if not isinstance(chunk, bytes):
+            raise TypeError(f"the response body has {type(chunk).__name__}, not bytes")
+        if chunk and not self.bodiless:
+            self.sent = True
+            self.chunks.append(chunk)
+            self.left -= len(chunk)
+        else:
+            self.sent = self.sent or bool(chunk)
+            self.left -= 1
+        if self.left < 0:
+            raise _CutOff
 
 
 def call(app: WSGIApplication, environ: WSGIEnvironment, limit: int) -> Response:
@@ -222,72 +274,59 @@ def call(app: WSGIApplication, environ: WSGIEnvironment, limit: int) -> Response
     application's iterable is closed: workers are stopped that way. At most `limit` bytes of the
     body are read, an empty chunk counted as one byte so that an endless reply of them ends too; a
     longer one comes back without its body and as `Problem.TOO_LARGE`.
-
-    One straight function with its state in closures, because every member goes through it.
     """
-    method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
-    code = 0
-    reason = ""
-    fields: list[tuple[str, str]] = []
-    chunks: list[bytes] = []
-    size = 0
-    sent = False  # whether a server would have sent the headers by now
-    bodiless = False
-
-    def start_response(
-        status: str, headers: list[tuple[str, str]], exc_info: OptExcInfo | None = None
-    ) -> Callable[[bytes], object]:
-        nonlocal code, reason, fields, bodiless
-        if exc_info is not None:
-            try:
-                if sent and exc_info[1]:
-                    raise exc_info[1].with_traceback(exc_info[2])
-            finally:
-                exc_info = None  # it holds the frames that hold it
-        elif code:
-            raise AssertionError("start_response was called again without exc_info (PEP 3333)")
-        if not isinstance(headers, list):
-            raise TypeError(f"the response headers are {type(headers).__name__}, not list")
-        parsed, checked = _parsed_status(status), _checked_fields(headers, method, path)
-        (code, reason, bodiless), fields = parsed, checked  # both are right, or nothing changes
-        if method == "HEAD":
-            bodiless = True
-        return write
-
-    def write(chunk: bytes, /) -> None:
-        nonlocal size, sent
-        if not isinstance(chunk, bytes):
-            raise TypeError(f"the response body has {type(chunk).__name__}, not bytes")
-        if not chunk or bodiless:
-            size += 1
-            sent = sent or bool(chunk)
-        else:
-            size += len(chunk)
-            sent = True
-            chunks.append(chunk)
-        if size > limit:
-            raise _CutOff
-
+    request: Request = environ[MARK]
+    exchange = _Exchange(request, limit)
     iterable: Iterable[bytes] = ()
     try:
-        iterable = app(environ, start_response)
+        iterable = app(environ, exchange.start_response)
         for chunk in iterable:
-            if chunk and not code:
+            if chunk and exchange.response is None:
                 raise AssertionError("the body began before start_response was called (PEP 3333)")
-            write(chunk)
-        if not code:
+            exchange.write(chunk)
+        if exchange.response is None:
             raise AssertionError("start_response was never called (PEP 3333)")
-        response = Response(code, reason, fields, _as_said(b"".join(chunks), fields))
+        response = exchange.response
+        response.body = _as_said(b"".join(exchange.chunks), response)
+        response.size += len(response.body)
     except _CutOff:
         pass
     except Exception:
-        log.exception("%s %s: the application failed", method, path)
+        log.exception("%s: the application failed", _named(request))
         response = Problem.APPLICATION_ERROR.response("The application failed.")
     finally:
-        _close(iterable, method, path)
-    if size > limit:  # also where the application caught what should have ended it
-        response = Response(code or 200, reason, fields, b"", Problem.TOO_LARGE)
+        close = getattr(iterable, "close", None)
+        if close is not None:
+            _close(close, request)
+    if exchange.left < 0:  # also where the application caught what should have ended it
+        response = exchange.response or response_of(200, "", (), b"")
+        response.body = b""
+        response.problem = Problem.TOO_LARGE
     return response
+
+
+def _as_said(body: bytes, response: Response) -> bytes:
+    """`body` up to its `Content-Length`: a server sends no more than that (PEP 3333)."""
+    for place in response.names.content_lengths:
+        length = response.values[place]
+        if length.isdecimal() and int(length) < len(body):
+            body = body[: int(length)]
+    return body
+
+
+def _close(close: Callable[[], object], request: Request) -> None:
+    """Close what the application returned; the response is complete, whatever this does to it."""
+    try:
+        close()
+    except _CutOff:  # it went on writing, even there
+        pass
+    except Exception:
+        log.exception("%s: close() of the response failed", _named(request))
+
+
+def _named(request: Request) -> str:
+    """How the log names it."""
+    return f"{request.method} {request.target}"
 
 
 @lru_cache(maxsize=256)  # an application has few
@@ -301,42 +340,35 @@ def _parsed_status(status: str) -> tuple[int, str, bool]:
 
 
 def _checked_fields(
-    headers: list[tuple[str, str]], method: str, path: str
-) -> list[tuple[str, str]]:
-    """The header lines that can be passed on; the others are logged.
+    headers: list[tuple[str, str]], request: Request
+) -> tuple[Names, Sequence[str], int]:
+    """The header lines that can be passed on: names, values, and the characters of both.
+
+    The others are logged.
 
     One promoted `Set-Cookie` with a control character makes gunicorn answer 500 for the whole
     batch, after everything in it ran.
     """
-    if not _PAIRS.issuperset(map(type, headers)):
-        raise TypeError("a response header is not a tuple")
-    # One look at both parts, kept apart by what neither may have; TypeError for what is no str.
-    fields = [(name, value) for name, value in headers if _is_field(name + "\n" + value)]
-    if len(fields) < len(headers):
-        for name, value in headers:
-            if (name, value) not in fields:
-                log.warning("%s %s: response header not passed on: %r", method, path, (name, value))
-    return fields
-
-
-def _as_said(body: bytes, fields: list[tuple[str, str]]) -> bytes:
-    """`body` up to its `Content-Length`: a server sends no more than that (PEP 3333)."""
-    for name, value in fields:
-        if name.lower() == "content-length" and value.isdecimal() and int(value) < len(body):
-            return body[: int(value)]
-    return body
-
-
-def _close(iterable: Iterable[bytes], method: str, path: str) -> None:
-    """Close what the application returned; the response is complete, whatever this does to it."""
-    close = getattr(iterable, "close", None)
-    if close is not None:
-        try:
-            close()
-        except _CutOff:  # it went on writing, even there
-            pass
-        except Exception:
-            log.exception("%s %s: close() of the response failed", method, path)
+    sent = []
+    values = []
+    for field in headers:
+        if type(field) not in _PAIRS:
+            raise TypeError(f"a response header is {type(field).__name__}, not tuple")
+        name, value = field
+        sent.append(name)
+        values.append(value)
+    names = names_of(tuple(sent))
+    text = "".join(values)  # TypeError for what is no str
+    if names.well_formed and text.isascii() and text.isprintable():
+        return names, values, names.size + len(text)
+    kept = []
+    for name, value in headers:
+        if names_of((name,)).well_formed and _is_value(value):
+            kept.append((name, value))
+        else:
+            log.warning("%s: response header not passed on: %r", _named(request), (name, value))
+    names, values = split(kept)
+    return names, values, names.size + sum(map(len, values))
 
 
 # --- What is built on it -----------------------------------------------------------------------

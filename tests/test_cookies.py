@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 from werkzeug.http import http_date
 
-from batchwsgi import BatchMiddleware, Request, Response
+from batchwsgi import BatchMiddleware, Request
 from batchwsgi.cookies import Jar, default_path
-from batchwsgi.model import Member, Origin, Problem
+from batchwsgi.model import Member, Origin, Problem, response_of
 
 from .support import batch
 
@@ -15,13 +15,14 @@ PAST, FUTURE = http_date(0), "Wed, 01 Jan 2200 00:00:00 GMT"
 def member(target, *cookies, problem=None):
     made = Member(0, Request("GET", target), {})
     fields = [("set-cookie", cookie) for cookie in cookies]
-    made.response = Response(200, "OK", [("Content-Type", "text/plain"), *fields], b"", problem)
+    made.response = response_of(200, "OK", [("Content-Type", "text/plain"), *fields], b"", problem)
     return made
 
 
 def jar(*members, **origin):
     made = Jar(Origin(**origin))
-    made.keep(members)
+    for member in members:
+        made.keep(member)
     return made
 
 
@@ -91,7 +92,7 @@ def test_whose_cookies_do_not_count():
 def test_what_was_undone_is_forgotten():
     kept = jar(member("/", "a=1; Path=/"))
     before = kept.cookies()
-    kept.keep([member("/", "a=2; Path=/", "b=1; Path=/")])
+    kept.keep(member("/", "a=2; Path=/", "b=1; Path=/"))
     kept.restore(before)
     assert kept.promoted() == ["a=1; Path=/"]
 

@@ -9,10 +9,9 @@ from contextvars import ContextVar, copy_context
 
 import pytest
 
-from batchwsgi import Request, Response
-from batchwsgi.executors import Pool, Undo, atomically, run
-from batchwsgi.model import Batch, Member, OnFail, Unavailable
-from batchwsgi.schedule import Schedule
+from batchwsgi import Request
+from batchwsgi.executors import Pool, Undo, atomically, side_by_side
+from batchwsgi.model import Member, Unavailable, response_of
 
 WAIT = 10
 
@@ -21,35 +20,12 @@ def members(count, method="GET"):
     return [Member(index, Request(method, "/"), {}) for index in range(count)]
 
 
-def running(made, finish, pool=None, settle=lambda wave: None):
-    schedule = Schedule(Batch(made, OnFail.IGNORE), pool is not None)
-    return run(schedule, finish, None, settle, pool)
-
-
 @pytest.fixture
 def pool():
     made = Pool(3)
     yield made
     for executor in made._executors.values():
         executor.shutdown()
-
-
-def test_one_after_the_other_is_lazy():
-    made, sent = members(3), []
-    going = running(made, lambda member: sent.append(member.index))
-    assert sent == []
-    assert next(going) is made[0]
-    assert sent == [0]
-    going.close()
-    assert sent == [0]
-
-
-def test_waves_are_settled_in_order(pool):
-    made, settled = members(5), []
-    made[2] = Member(2, Request("POST", "/"), {})
-    done = list(running(made, lambda member: None, pool, lambda wave: settled.append(list(wave))))
-    assert sorted(member.index for member in done) == [0, 1, 2, 3, 4]
-    assert settled == [made[:2], [made[2]], made[3:]]
 
 
 def test_side_by_side(pool):
@@ -61,7 +37,7 @@ def test_side_by_side(pool):
         barrier.wait(WAIT)
         threads.add(threading.current_thread())
 
-    assert len(list(running(members(4), finish, pool))) == 4
+    assert len(list(side_by_side(members(4), finish, pool))) == 4
     assert len(threads) == 4
     assert threading.current_thread() in threads
 
@@ -74,7 +50,7 @@ def test_given_when_done(pool):
         if member.index == 0:
             release.wait(WAIT)
 
-    going = running(members(8), lambda member: None, pool)
+    going = side_by_side(members(8), lambda member: None, pool)
     assert len(list(going)) == 8
 
     order = []
@@ -87,7 +63,7 @@ def test_given_when_done(pool):
         elif threading.current_thread() is threading.main_thread():
             started.wait(WAIT)
 
-    for member in running(members(6), slow_in_the_pool, pool):
+    for member in side_by_side(members(6), slow_in_the_pool, pool):
         order.append(member.index)
         if len(order) == 5:
             release.set()
@@ -103,7 +79,7 @@ def test_closing_starts_no_further_member(pool):
         if threading.current_thread() is not threading.main_thread():
             release.wait(WAIT)
 
-    going = running(members(20), finish, pool)
+    going = side_by_side(members(20), finish, pool)
     next(going)
     for _ in range(4):  # three in the pool, one here
         assert begun.acquire(timeout=WAIT)
@@ -123,7 +99,7 @@ def test_at_most_so_many_are_started_and_not_given(pool):
         sent.append(member.index)
         begun.release()
 
-    going = running(members(50), finish, pool)
+    going = side_by_side(members(50), finish, pool)
     given = 0
     for _ in going:
         given += 1
@@ -139,12 +115,12 @@ def test_what_a_member_raises_is_raised_in_the_batchs_thread(pool, error):
         started.wait(WAIT)
 
     started = threading.Event()
-    going = running(members(2), finish, pool)
+    going = side_by_side(members(2), finish, pool)
     with pytest.raises(error):
         started.set()
         for _ in range(100):
             list(going)
-            going = running(members(2), finish, pool)
+            going = side_by_side(members(2), finish, pool)
 
 
 def test_many_batches_on_a_small_pool(pool):
@@ -152,7 +128,7 @@ def test_many_batches_on_a_small_pool(pool):
     counts = []
 
     def batch():
-        counts.append(len(list(running(members(10), lambda member: None, pool))))
+        counts.append(len(list(side_by_side(members(10), lambda member: None, pool))))
 
     threads = [threading.Thread(target=batch) for _ in range(32)]
     for thread in threads:
@@ -174,7 +150,13 @@ def test_a_pool_that_does_nothing_starves_no_batch(pool):
     for _ in range(3):
         assert busy.acquire(timeout=WAIT)
     try:
-        assert [m.index for m in running(members(5), lambda member: None, pool)] == [0, 1, 2, 3, 4]
+        assert [m.index for m in side_by_side(members(5), lambda member: None, pool)] == [
+            0,
+            1,
+            2,
+            3,
+            4,
+        ]
     finally:
         release.set()
 
@@ -186,7 +168,7 @@ def test_threads_that_cannot_be_had(pool, monkeypatch):
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(pool, "submit", submit)
-    given = list(running(members(5), lambda member: None, pool))
+    given = list(side_by_side(members(5), lambda member: None, pool))
     assert [member.index for member in given] == [0, 1, 2, 3, 4]
 
 
@@ -200,7 +182,7 @@ def test_a_job_that_comes_too_late():
             release.set()
             pool.submit(lambda: None).result(WAIT)  # by now the batch's own job has run
 
-    assert [member.index for member in running(members(3), finish, pool)] == [0, 1, 2]
+    assert [member.index for member in side_by_side(members(3), finish, pool)] == [0, 1, 2]
     pool._executors.popitem()[1].shutdown()
 
 
@@ -249,7 +231,7 @@ class Recorder:
 
 def answer(status):
     def finish(member):
-        member.response = Response(status if member.index == 1 else 200, "", [], b"")
+        member.response = response_of(status if member.index == 1 else 200, "", [], b"")
 
     return finish
 

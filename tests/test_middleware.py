@@ -463,6 +463,15 @@ def test_access_log_tells_what_the_application_gave(caplog):
     assert line.startswith('192.0.2.7 "GET /999" 200 ')
 
 
+def test_access_log_has_no_line_for_what_was_not_sent(caplog):
+    caplog.set_level(logging.INFO, "batchwsgi.access")
+    items = [{"uri": "/1"}, {"uri": "{$responses.0.location}"}, {"uri": "/2"}]
+    reply = batch(BatchMiddleware(sized), *items)
+    assert reply.entries[1]["status_code"] == "424"
+    lines = [record.getMessage().split()[2] for record in caplog.records]
+    assert lines == ['/1"', '/2"']
+
+
 def test_access_log_is_silent_unless_enabled(caplog):
     caplog.set_level(logging.WARNING, "batchwsgi.access")
     batch(BatchMiddleware(sized), "/1")

@@ -10,7 +10,7 @@ from time import process_time
 import pytest
 
 from batchwsgi import BatchMiddleware, Limits
-from batchwsgi.model import Faults, Member, Origin, Request, Response
+from batchwsgi.model import Faults, Member, Origin, Request, response_of
 from batchwsgi.references import Replies, compiled, filled, references
 
 from .support import batch, echo, post
@@ -221,7 +221,7 @@ FOREIGN = [
 
 def located(location, mount="", target="/shop/orders?a=1", host="example.test"):
     member = Member(0, Request("POST", target), {})
-    member.response = Response(201, "Created", [("Location", location)], b"")
+    member.response = response_of(201, "Created", [("Location", location)], b"")
     replies = Replies({0: member}, Origin(host=host, mount=mount), None)
     template = compiled("{$responses.0.location}", (), int, Faults())
     return filled(template, lambda template: template.uri(replies))

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from batchwsgi import Request, Response
-from batchwsgi.model import Batch, Member, OnFail, Problem
+from batchwsgi import Request
+from batchwsgi.model import Batch, Member, OnFail, Problem, response_of
 from batchwsgi.schedule import Schedule
 
 STOPPED, DEPENDENCY, DEADLINE = Problem.STOPPED, Problem.DEPENDENCY_FAILED, Problem.DEADLINE
@@ -20,20 +20,21 @@ def members(*methods, depends_on=None, groups=None):
 
 def waves(made, on_fail=OnFail.IGNORE, side_by_side=True):
     schedule = Schedule(Batch(made, on_fail), side_by_side)
-    return [[member.index for member in wave] for wave in iter(schedule.wave, [])]
+    return [[member.index for member in wave] for wave in schedule.waves()]
 
 
 def run(statuses, on_fail=OnFail.IGNORE, before=lambda schedule, member: None, **more):
     """Finish members with these statuses; gives the status or the problem of each."""
     made = members(*["GET"] * len(statuses), **more)
     schedule = Schedule(Batch(made, on_fail))
-    for wave in iter(schedule.wave, []):
+    for wave in schedule.waves():
         for member in wave:
             before(schedule, member)
             schedule.start(member)
             if member.response is None:
-                member.response = Response(statuses[member.index], "", [], b"")
-            schedule.done(member)
+                member.response = response_of(statuses[member.index], "", [], b"")
+            if member.failed:
+                schedule.failed(member)
     return [member.response.problem or member.response.status for member in made]
 
 
@@ -121,7 +122,7 @@ def test_a_group_ends_once():
 def test_the_detail_names_the_member():
     made = members("GET", "GET", depends_on={1: [0]})
     schedule = Schedule(Batch(made, OnFail.IGNORE))
-    made[0].response = Response(404, "Not Found", [], b"")
+    made[0].response = response_of(404, "Not Found", [], b"")
     schedule.start(made[1])
     assert (
         made[1].response.json()["detail"] == "It depends on the request at index 0, which failed."

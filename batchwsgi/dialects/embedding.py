@@ -8,12 +8,15 @@ body of `1},{"status_code": …` and a forged reply, so it knows the whole gramm
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from json import JSONDecoder
 from json.encoder import encode_basestring
 
 from .media import media_type
 from .strict_json import MAX_LEVELS, check_depth, refuse_constant
+
+PIECE = 64 * 1024
+"""Bytes of a reply, or somewhat more, that are handed on at once."""
 
 quoted = encode_basestring
 """A text as a JSON string (RFC 8259 §7); everything outside ASCII stays as it is."""
@@ -32,6 +35,20 @@ def embedded(body: bytes, content_type: str) -> tuple[bytes, str | None]:
         except UnicodeError:  # it does not decode, or to lone surrogates
             pass
     return b'"%b"' % b64encode(body), "base64"
+
+
+def joined(entries: Iterable[bytes], separator: bytes) -> Iterator[bytes]:
+    """`separator.join(entries)` in pieces of about `PIECE` bytes: not all is there twice."""
+    piece: list[bytes] = []
+    size = 0
+    for entry in entries:
+        piece.append(entry)
+        size += len(entry)
+        if size >= PIECE:
+            yield separator.join(piece)
+            piece = [b""]  # the next entry has a separator before it
+            size = 0
+    yield separator.join(piece)
 
 
 def is_json(body: bytes) -> bool:

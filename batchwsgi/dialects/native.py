@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import re
 from base64 import b64decode
-from collections.abc import Iterable, Iterator
-from functools import partial
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache, partial
 from urllib.parse import quote_plus
 
 from batchwsgi.model import (
@@ -19,6 +19,7 @@ from batchwsgi.model import (
     Faults,
     Malformed,
     Member,
+    Names,
     OnFail,
     Origin,
     Request,
@@ -39,7 +40,7 @@ from batchwsgi.references import (
 )
 from batchwsgi.rules import Rules, checked_method
 
-from .embedding import embedded, quoted
+from .embedding import embedded, joined, quoted
 from .media import media_type
 from .strict_json import loads, reply_value
 
@@ -73,47 +74,43 @@ class Native:
         if not isinstance(document, dict):
             faults.add(_expected("an object", document))
             raise Malformed(faults)
-        _check_names(document, _BATCH_MEMBERS, faults)
+        _add_unknown(document, _BATCH_MEMBERS, faults)
         on_fail = _on_fail(document, rules, faults)
         may_refer = b"$" in body or b"\\u" in body  # a "$" can be written as \u0024
         reader = _Reader(rules, origin, may_refer, faults)
-        members = []
-        for index, item in enumerate(_items(document, rules, faults)):
-            member = reader.member(index, item)
-            if member is not None:
-                members.append(member)
+        for item in _items(document, rules, faults):
+            reader.read(item)
         if faults:
             raise Malformed(faults)
+        members = reader.members
         for index in reader.referenced:
             members[index].referenced = True
         if on_fail == "rollback":
             for member in members:
                 member.group = 0  # all of them or none: a failure in it stops the rest
-        return Batch(members, OnFail.STOP if on_fail == "stop" else OnFail.IGNORE)
+        return Batch(members, OnFail.STOP if on_fail == "stop" else OnFail.IGNORE, len(body))
 
     def entry(self, member: Member) -> bytes:
         """What became of `member`, as one JSON object."""
-        item, response = member.source, member.response
-        assert isinstance(item, dict) and response is not None
-        headers = response.shown()
-        content_type = headers["content-type"][1] if "content-type" in headers else ""
-        body, encoding = embedded(response.body, content_type)
-        head = '%s"method":%s,"uri":%s,"status_code":"%d","headers":{%s},"body":' % (
-            '{"id":"%s",' % item["id"] if "id" in item else "{",
+        item: Item = member.source
+        response = member.response
+        assert response is not None
+        names, values = response.shown()
+        place = names.content_type
+        body, encoding = embedded(response.body, "" if place is None else values[place])
+        head = _head(names) % (
+            '"id":"%s",' % item["id"] if "id" in item else "",
             quoted(item["method"]) if "method" in item else '"get"',
             quoted(item["uri"]),
             response.status,
-            ",".join(['"%s":%s' % (name, quoted(value)) for name, value in headers.values()]),
+            *map(quoted, values),
         )
-        return b"%b%b%b" % (head.encode(), body, _TAILS[encoding])
+        return b"".join((head.encode(), body, _TAILS[encoding]))
 
     def encode(self, entries: Iterable[bytes]) -> Iterator[bytes]:
         """The parts of the whole reply; `entries` are in the order of the requests."""
-        mark = b'{"responses":['
-        for entry in entries:
-            yield mark
-            yield entry
-            mark = b","
+        yield b'{"responses":['
+        yield from joined(entries, b",")
         yield b"]}"
 
     def line(self, member: Member) -> bytes:
@@ -121,6 +118,13 @@ class Native:
         # In JSON a line break can only stand between tokens, where a space is the same.
         entry = member.entry.replace(b"\n", b" ").replace(b"\r", b" ")
         return b'{"index":%d,%b\n' % (member.index, entry[1:])
+
+
+@lru_cache(maxsize=256)  # an application has few
+def _head(names: Names) -> str:
+    """An entry up to its body, for a response with these headers; each `%s` stands for a value."""
+    headers = ",".join(['"%s":%%s' % name.replace("%", "%%") for name in names.sent])
+    return '{%s"method":%s,"uri":%s,"status_code":"%s","headers":{' + headers + '},"body":'
 
 
 # --- The batch ---------------------------------------------------------------------------------
@@ -170,47 +174,45 @@ class _Reader:
         self._origin = origin
         self._may_refer = may_refer
         self._faults = faults
-        self._index = 0
+        self._index = -1
         self._places: dict[str, int] = {}
-        self._members: dict[int, Member] = {}
-        self._replies = Replies(self._members, origin, _value)
+        self.members: list[Member] = []
+        self._replies = Replies(self.members, origin, _value)
         self.referenced: set[int] = set()
 
-    def member(self, index: int, item: Json) -> Member | None:
-        """The member that `item` asks for; None if it has faults, which are noted."""
+    def read(self, item: Json) -> None:
+        """Add the member that `item` asks for; with `faults`, no member is worth anything."""
+        self._index = index = self._index + 1
         faults = self._faults
         faults.within = ("requests", index)
-        before = faults.count
-        self._index = index
         if not isinstance(item, dict):
             faults.add(_expected("an object", item))
-            return None
-        depends_on: set[int] = set()
-        found: list[Reference] = []
-        ready = item
-        if "depends-on" in item:
-            depends_on.update(self._depends_on(item["depends-on"]))
-        if self._may_refer:
-            ready = {
-                name: compiled(value, (name,), self._place, faults) if name in _MAY_REFER else value
-                for name, value in item.items()
-            }
-            found = list(references(ready))
+            return
+        ready, found = self._compiled(item) if self._may_refer else (item, None)
+        depends_on = self._depends_on(item["depends-on"]) if "depends-on" in item else None
         if "id" in item:  # only now: no item can refer to itself
             self._check_id(item["id"])
         # With references it cannot be built yet, but what they are not part of is checked.
         seen = _stand_in(ready) if found else ready
         request = _request(seen, self._rules, self._origin, faults)
-        if faults.count > before:
-            return None
-        self._members[index] = member = Member(index, request, item)
-        if found:
-            member.bind = partial(self._bound, ready, found)
-            depends_on.update(reference.place for reference in found)
-            self.referenced.update(ref.place for ref in found if ref.part == "body")
+        member = Member(index, request, item)
         if depends_on:
             member.depends_on = depends_on
-        return member
+        if found:
+            member.bind = partial(self._bound, ready, found)
+            member.depends_on = {*member.depends_on, *(reference.place for reference in found)}
+            self.referenced.update(ref.place for ref in found if ref.part == "body")
+        self.members.append(member)
+
+    def _compiled(self, item: Item) -> tuple[Item, list[Reference]]:
+        """`item` with its references as templates, and those references."""
+        ready = {
+            name: compiled(value, (name,), self._place, self._faults)
+            if name in _MAY_REFER
+            else value
+            for name, value in item.items()
+        }
+        return ready, list(references(ready))
 
     def _place(self, name: str) -> int:
         """The index of the earlier item that has that id or index."""
@@ -220,15 +222,18 @@ class _Reader:
             return int(name)
         raise ValueError(f"{ascii(name)[:70]} is not the id or index of an earlier item")
 
-    def _depends_on(self, names: Json) -> Iterator[int]:
+    def _depends_on(self, names: Json) -> set[int]:
+        """The indexes of the earlier items with these names."""
+        places: set[int] = set()
         if not isinstance(names, list):
             self._faults.add(_expected("an array", names), "depends-on")
-            return
+            return places
         for number, name in enumerate(names):
             try:
-                yield self._place(_string(name))
+                places.add(self._place(_string(name)))
             except ValueError as error:
                 self._faults.add(str(error), "depends-on", number)
+        return places
 
     def _check_id(self, name: Json) -> None:
         """Refuse what is no id, or another's; note whose it is."""
@@ -278,28 +283,48 @@ def _value(response: Response) -> Json:
     """The JSON value of a reply, as references see it. Raises `ValueError` if it has none."""
     if not response.body:
         raise ValueError("the reply is empty")
-    if not media_type(response.headers.get("Content-Type", "")).is_json:
+    names, values = response.shown()
+    place = names.content_type
+    if place is None or not media_type(values[place]).is_json:
         raise ValueError("the reply is not JSON")
     return reply_value(response.body)
 
 
 def _request(item: Item, rules: Rules, origin: Origin, faults: Faults) -> Request:
     """The request that `item` asks for; worth nothing if there are `faults` in the end."""
-    _check_names(item, _ITEM_MEMBERS, faults)
+    if not _ITEM_MEMBERS.issuperset(item):
+        _add_unknown(item, _ITEM_MEMBERS, faults)
     method = "GET"
     if "method" in item:
         try:
             method = checked_method(_string(item["method"]))
         except ValueError as error:
             faults.add(str(error), "method")
-
-    headers: list[tuple[str, str]] = []
-    content_type = implied_type = None
+    headers: Sequence[tuple[str, str]] = ()
+    query = ""
+    body = b""
     if "headers" in item:
         headers = _headers(item["headers"], rules, origin.authenticated, faults)
-        for name, value in headers:
-            if name.lower() == "content-type":
-                content_type = value
+    if "body" in item or "args" in item:
+        headers, query, body = _content(item, method, headers, rules.limits, faults)
+    target = ""
+    try:
+        target = rules.target(_string(item["uri"]), query)
+    except KeyError:
+        faults.add("uri is missing")
+    except ValueError as error:
+        faults.add(str(error), "uri")
+    return Request(method, target, headers, body)
+
+
+def _content(
+    item: Item, method: str, headers: Sequence[tuple[str, str]], limits: Limits, faults: Faults
+) -> tuple[Sequence[tuple[str, str]], str, bytes]:
+    """What `args` and `body` mean: the headers with the `Content-Type` implied, query and body."""
+    content_type = implied_type = None
+    for name, value in headers:
+        if name.lower() == "content-type":
+            content_type = value
     query = ""
     body = b""
     if "body" in item:
@@ -313,10 +338,10 @@ def _request(item: Item, rules: Rules, origin: Origin, faults: Faults) -> Reques
         if not isinstance(args, dict):
             faults.add(_expected("an object", args), "args")
         elif "body" in item or method not in _ARGS_ARE_BODY:
-            query = _form(args, "uri", "max_uri_length", rules.limits, faults)
+            query = _form(args, "uri", "max_uri_length", limits, faults)
         elif content_type is None or media_type(content_type).essence == _FORM:
             implied_type = _FORM
-            body = _form(args, "args", "max_body_size", rules.limits, faults).encode()
+            body = _form(args, "args", "max_body_size", limits, faults).encode()
         elif media_type(content_type).is_json:
             body = _dumps(args).encode()
         else:
@@ -324,16 +349,8 @@ def _request(item: Item, rules: Rules, origin: Origin, faults: Faults) -> Reques
             detail = f"become the body, a form or JSON, but the Content-Type is {shown}"
             faults.add(detail, "args")
     if content_type is None and implied_type is not None:
-        headers.append(("Content-Type", implied_type))
-
-    target = ""
-    try:
-        target = rules.target(_string(item["uri"]), query)
-    except KeyError:
-        faults.add("uri is missing")
-    except ValueError as error:
-        faults.add(str(error), "uri")
-    return Request(method, target, headers, body)
+        headers = [*headers, ("Content-Type", implied_type)]
+    return headers, query, body
 
 
 def _headers(
@@ -427,10 +444,9 @@ def _quoted(text: str) -> str:
 _dumps = json.JSONEncoder(separators=(",", ":")).encode
 
 
-def _check_names(members: Item, known: frozenset[str], faults: Faults) -> None:
-    if not known.issuperset(members):
-        for name in members.keys() - known:
-            faults.add("unknown member", name)
+def _add_unknown(members: Item, known: frozenset[str], faults: Faults) -> None:
+    for name in members.keys() - known:
+        faults.add("unknown member", name)
 
 
 def _string(value: Json) -> str:

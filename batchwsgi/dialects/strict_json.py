@@ -31,8 +31,8 @@ def loads(document: bytes, limits: Limits) -> Any:  # what JSON holds has no nar
     too many levels, lone surrogates.
     """
     check_depth(document, limits.max_depth, " (Limits.max_depth)")
-    value = _decoder(limits).decode(document.decode())
-    if _ESCAPED_SURROGATE.search(document):
+    value = _decoder(limits.max_digits).decode(document.decode())
+    if b"\\u" in document and _ESCAPED_SURROGATE.search(document):
         try:  # a pair is one character by now; what cannot be encoded is half of one
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError:
@@ -74,21 +74,19 @@ def check_depth(document: bytes, limit: int, name: str = "") -> None:
 
 
 @lru_cache(maxsize=16)  # an operator has few
-def _decoder(limits: Limits) -> json.JSONDecoder:
+def _decoder(max_digits: int) -> json.JSONDecoder:
     def integer(digits: str) -> int:
-        if len(digits.lstrip("-")) > limits.max_digits:
+        if len(digits.lstrip("-")) > max_digits:
             raise too_many_digits()
         return int(digits)
 
     def real(literal: str) -> float:
-        if len(literal) > limits.max_digits and (
-            sum(map(str.isdigit, literal)) > limits.max_digits
-        ):
+        if len(literal) > max_digits and (sum(map(str.isdigit, literal)) > max_digits):
             raise too_many_digits()
         return _finite(literal)
 
     def too_many_digits() -> ValueError:
-        return ValueError(f"a number has more than {limits.max_digits} digits (Limits.max_digits)")
+        return ValueError(f"a number has more than {max_digits} digits (Limits.max_digits)")
 
     return json.JSONDecoder(
         object_pairs_hook=_unique,

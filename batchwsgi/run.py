@@ -15,7 +15,7 @@ from batchwsgi import executors
 from batchwsgi.cookies import Jar
 from batchwsgi.dialects import Dialect
 from batchwsgi.executors import Pool, Transaction
-from batchwsgi.model import Batch, Member, Problem, Response, Unresolved
+from batchwsgi.model import Batch, Member, Problem, Request, Response, Unresolved
 from batchwsgi.options import Limits
 from batchwsgi.schedule import Schedule
 from batchwsgi.wsgi import Outer
@@ -109,25 +109,21 @@ class Run:
                 Problem.DEADLINE, "The time for the batch was over (Limits.deadline)."
             )
         self._schedule.start(member)
-        if member.response is None:
-            member.response = self._logged(member) if self._logs else self._response(member)
-
-    def _response(self, member: Member) -> Response:
-        """The response to `member`, whose turn has come."""
-        if member.bind is not None:
+        if member.response is None and member.bind is not None:
             try:
                 member.request = member.bind()
             except Unresolved as error:
-                return Problem.REFERENCE.response(str(error))
-        request = member.request
+                member.response = Problem.REFERENCE.response(str(error))
+        if member.response is None:
+            member.response = self._logged(member) if self._logs else self._sent(member.request)
+
+    def _sent(self, request: Request) -> Response:
         return self._outer.send(request, self._entry_limit, self.jar.header(request.target))
 
     def _logged(self, member: Member) -> Response:
         """The response to `member`, with a line in the access log if it was sent."""
         started = perf_counter()
-        response = self._response(member)
-        if response.problem is Problem.REFERENCE:
-            return response
+        response = self._sent(member.request)
         origin = self._outer.origin
         access_log.info(
             '%s "%s %s%s" %d %d %.3f ms, member %d of %d',

@@ -124,31 +124,25 @@ class Outer:
         own copy of the context, made now: what earlier code set in it is seen, what this member
         sets is not seen by others.
         """
-        environ = self._child(request)
-        if cookie is not None:
-            environ["HTTP_COOKIE"] = cookie
-            if not cookie:
-                del environ["HTTP_COOKIE"]
-        return self.context.copy().run(call, self._app, environ, limit)
-
-    def _child(self, request: Request) -> WSGIEnvironment:
-        """The environ of one member: a copy of the template, with what is its own."""
         environ = self._template.copy()
-        target = request.target
+        method, target, body = request.method, request.target, request.body
         path, _, query = target.partition("?")
-        environ["REQUEST_METHOD"] = request.method
+        environ["REQUEST_METHOD"] = method
         environ["PATH_INFO"] = unquote(path, "latin-1") if "%" in path else path
         environ["QUERY_STRING"] = query
         for key in self._raw_targets:
             environ[key] = self._mount + target
         if request.headers:
             environ.update(_header_keys(request.headers))
-        body = request.body
-        if body or request.method in ("POST", "PUT", "PATCH"):
+        if body or method in ("POST", "PUT", "PATCH"):
             environ["CONTENT_LENGTH"] = str(len(body))
+        if cookie is not None:
+            environ["HTTP_COOKIE"] = cookie
+            if not cookie:
+                del environ["HTTP_COOKIE"]
         environ["wsgi.input"] = BytesIO(body)
         environ[MARK] = request
-        return environ
+        return self.context.copy().run(call, self._app, environ, limit)
 
 
 def _origin(environ: WSGIEnvironment) -> Origin:

@@ -76,7 +76,7 @@ def check_depth(document: bytes, limit: int, name: str = "") -> None:
 @lru_cache(maxsize=16)  # an operator has few
 def _decoder(max_digits: int) -> json.JSONDecoder:
     def integer(digits: str) -> int:
-        if len(digits.lstrip("-")) > max_digits:
+        if len(digits) > max_digits and len(digits.lstrip("-")) > max_digits:
             raise too_many_digits()
         return int(digits)
 

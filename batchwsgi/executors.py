@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import logging
 import os
+import queue
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent import futures
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from contextvars import Context
 
 from batchwsgi.model import Member, Unavailable
@@ -32,7 +35,7 @@ class Pool:
         self.threads = threads
         self._executors: dict[int, futures.ThreadPoolExecutor] = {}  # by process
 
-    def submit(self, job: Callable[[], Member | None]) -> futures.Future[Member | None]:
+    def submit(self, job: Callable[[], None]) -> futures.Future[None]:
         """Have `job` run in one of the threads, some time."""
         process = os.getpid()
         executor = self._executors.get(process)
@@ -42,47 +45,93 @@ class Pool:
         return executor.submit(job)
 
 
-def side_by_side(wave: list[Member], answer: Step, pool: Pool) -> Generator[Member]:
-    """Answer the members of one wave in the threads of `pool` and in this one.
+PATIENCE = 0.0005
+"""Seconds without a member done after which others are started beside it."""
 
-    This thread works too, so that a pool that is busy with other batches cannot starve this one;
-    and one job is one member, so that a slow client holds up none of the pool's threads. At most
-    `pool.threads` + 1 members are started and not yet given.
+
+def side_by_side(wave: list[Member], answer: Step, pool: Pool) -> Generator[Member]:
+    """Answer the members of one wave in this thread and, if they take long, in those of `pool`.
+
+    This thread works too, so that a pool that is busy with other batches cannot starve this one. It
+    begins alone, with one job that watches it: members that wait for nothing would only wait for
+    each other (for the GIL). The jobs have at most `pool.threads` members that are not yet given:
+    a slow client holds up none of the pool's threads.
     """
     waiting = deque(wave)
+    ended: queue.SimpleQueue[tuple[Member, BaseException | None]] = queue.SimpleQueue()
+    given = 0
+    slow = False  # whether a member took long
+    ahead = 0  # members that jobs have started and that are not yet given
+    working = 0  # jobs that work, or will
+    lock = threading.Lock()  # of the last two
+    jobs: list[futures.Future[None]] = []
 
-    def job() -> Member | None:
-        try:
-            member = waiting.popleft()
-        except IndexError:
+    def submit(job: Callable[[], None]) -> None:
+        with suppress(RuntimeError):  # no more threads can be had: those that are there do the rest
+            jobs.append(pool.submit(job))
+
+    def start() -> None:
+        nonlocal working
+        with lock:
+            free = min(pool.threads - working, len(waiting))
+            working += free
+        for _ in range(free):
+            submit(work)
+
+    def watch() -> None:
+        nonlocal slow
+        before = -1
+        patience = PATIENCE
+        while before < given:
+            before = given
+            time.sleep(patience)
+            patience *= 2  # each look costs the batch a change of threads
+        slow = True
+        start()
+
+    def take() -> Member | None:
+        nonlocal ahead, working
+        with lock:
+            if waiting and ahead < pool.threads:
+                ahead += 1
+                return waiting.popleft()
+            working -= 1
             return None
-        answer(member)
-        return member
 
-    jobs: set[futures.Future[Member | None]] = set()
-    without_job = len(wave)
+    def work() -> None:
+        while member := take():
+            error = None
+            try:
+                answer(member)
+            except BaseException as raised:  # for the batch's own thread
+                error = raised
+            ended.put((member, error))
+
+    submit(watch)
     try:
-        while waiting or jobs:
-            while without_job > 1 and len(jobs) < pool.threads:
-                try:
-                    jobs.add(pool.submit(job))
-                except RuntimeError:  # no more threads can be had: this one does the rest
-                    without_job = 1
-                without_job -= 1
-            without_job -= 1  # for this thread; if there is none left, it takes one from the jobs
-            if member := job():
-                yield member
-            else:  # all are started, by those jobs that cannot be cancelled
-                jobs = {begun for begun in jobs if not begun.cancel()}
-                futures.wait(jobs, return_when=futures.FIRST_COMPLETED)
-            done = {ended for ended in jobs if ended.done()}
-            jobs -= done
-            for ended in done:
-                if member := ended.result():  # raises what its member raised
-                    yield member
+        while given < len(wave):
+            if slow and waiting:
+                start()
+            with lock:
+                mine = waiting.popleft() if waiting and ended.empty() else None
+            if mine is not None:
+                member = mine
+                answer(member)
+            else:
+                member, error = ended.get()
+                with lock:
+                    ahead -= 1
+                if error is not None:
+                    raise error
+            given += 1
+            yield member
     finally:
-        waiting.clear()
-        futures.wait([begun for begun in jobs if not begun.cancel()])
+        with lock:
+            waiting.clear()
+        for _ in range(ahead):  # of which no more are started
+            ended.get()
+        for job in jobs:
+            job.cancel()
 
 
 class Undo(Exception):

@@ -55,6 +55,8 @@ class Schedule:
         """Whether `member` can be in the wave of `first` and those between."""
         if first.group is not None or member.group is not None:
             return first.group == member.group
+        if not member.depends_on:
+            return member.safe
         return member.safe and all(index < first.index for index in member.depends_on)
 
     def start(self, member: Member) -> None:

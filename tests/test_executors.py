@@ -9,7 +9,7 @@ from contextvars import ContextVar, copy_context
 
 import pytest
 
-from batchwsgi import Request
+from batchwsgi import Request, executors
 from batchwsgi.executors import Pool, Undo, atomically, side_by_side
 from batchwsgi.model import Member, Unavailable, response_of
 
@@ -109,18 +109,41 @@ def test_at_most_so_many_are_started_and_not_given(pool):
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, ZeroDivisionError])
 def test_what_a_member_raises_is_raised_in_the_batchs_thread(pool, error):
+    begun = threading.Event()
+
     def finish(member):
         if threading.current_thread() is not threading.main_thread():
+            begun.set()
             raise error
-        started.wait(WAIT)
+        begun.wait(WAIT)
 
-    started = threading.Event()
-    going = side_by_side(members(2), finish, pool)
     with pytest.raises(error):
-        started.set()
-        for _ in range(100):
-            list(going)
-            going = side_by_side(members(2), finish, pool)
+        list(side_by_side(members(2), finish, pool))
+
+
+def test_members_that_are_quick_are_not_handed_over(pool, monkeypatch):
+    monkeypatch.setattr(executors, "PATIENCE", 0.2)
+    threads = set()
+
+    def finish(member):
+        threads.add(threading.current_thread())
+
+    assert len(list(side_by_side(members(50), finish, pool))) == 50
+    assert threads == {threading.current_thread()}
+
+
+def test_one_slow_member_among_quick_ones_is_noticed(pool, monkeypatch):
+    monkeypatch.setattr(executors, "PATIENCE", 0.00001)
+    others, here = threading.Event(), threading.current_thread()
+
+    def finish(member):
+        if threading.current_thread() is not here:
+            others.set()
+        elif member.index == 5:
+            assert others.wait(WAIT)
+
+    assert len(list(side_by_side(members(50), finish, pool))) == 50
+    assert others.is_set()
 
 
 def test_many_batches_on_a_small_pool(pool):

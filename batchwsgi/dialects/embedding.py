@@ -58,7 +58,7 @@ def is_json(body: bytes) -> bool:
     has more than `MAX_LEVELS` levels is not taken for JSON.
     """
     try:
-        if len(body) > MAX_LEVELS and body.count(b"[") + body.count(b"{") > MAX_LEVELS:
+        if len(body) > MAX_LEVELS:
             check_depth(body, MAX_LEVELS)
         if _raw is not None:
             try:

@@ -57,6 +57,8 @@ def check_depth(document: bytes, limit: int, name: str = "") -> None:
     not, or a quote may be escaped, a slower way takes the strings out first. Each round removes
     the innermost level, all of it at C speed.
     """
+    if document.count(b"[") + document.count(b"{") <= limit:
+        return
     brackets = document.translate(_FOLDED, _NOT_STRUCTURE).replace(b'""', b"")
     if b'"' in brackets or b"\\" in document:
         brackets = _STRING.sub(b"", document).translate(_FOLDED, _NOT_STRUCTURE)

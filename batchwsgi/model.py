@@ -87,8 +87,8 @@ class Response:
     """The names of the header lines, in the order in which the application gave them."""
     values: Sequence[str]
     """The values of those lines."""
-    size: int
-    """Characters of the names and values, and bytes of the body."""
+    header_size: int
+    """Characters of the names and values."""
     body: bytes = b""
     """Empty where the method or status has none (RFC 9110 §6.4.1)."""
     problem: Problem | None = None
@@ -145,8 +145,8 @@ def response_of(
 ) -> Response:
     """The response with these header lines."""
     names, values = split(fields)
-    size = names.size + sum(map(len, values)) + len(body)
-    return Response(status, reason, names, values, size, body, problem)
+    header_size = names.size + sum(map(len, values))
+    return Response(status, reason, names, values, header_size, body, problem)
 
 
 class Problem(enum.Enum):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Generator
 from contextlib import closing
+from operator import attrgetter
 from time import monotonic, perf_counter
 
 from batchwsgi import executors
@@ -63,6 +64,7 @@ class Run:
         self._member_limit = limits.max_member_size
         self._entry_limit = min(limits.max_member_size, limits.max_reply_size)
         self._unwritten: list[Member] = []
+        self._setting: list[Member] = []
         self._burst = _BURST
         self._spare = 0
         self._sources = _LONGEST * batch.size
@@ -83,14 +85,14 @@ class Run:
             elif self._pool is None or len(wave) == 1:
                 self._answer(first)
                 self._note(first)
-                self.jar.keep(first)
+                if self._setting:
+                    self._settle()
                 yield first
             else:
                 for member in executors.side_by_side(wave, self._answer, self._pool):
                     self._note(member)
                     yield member
-                for member in wave:
-                    self.jar.keep(member)
+                self._settle()
         self._write_waiting()
 
     def lines(self) -> Generator[bytes]:
@@ -148,8 +150,9 @@ class Run:
         """
         response = member.response
         assert response is not None  # it was answered
-        longest = _LONGEST * response.size + _ROOM
-        if longest < self._spare and response.size < KEPT_BODY and response.problem is None:
+        size = len(response.body)
+        longest = _LONGEST * (response.header_size + size) + _ROOM
+        if longest < self._spare and size < KEPT_BODY and response.problem is None:
             self._spare -= longest
             self._unwritten.append(member)
         else:
@@ -157,13 +160,23 @@ class Run:
             response = self._write(member, response)
         if response.status >= 400:
             self._schedule.failed(member)
+        if response.names.sets_cookies:
+            self._setting.append(member)
+
+    def _settle(self) -> None:
+        """Keep the cookies of the members that a wave had, in order: the next wave has them."""
+        for member in sorted(self._setting, key=attrgetter("index")):
+            self.jar.keep(member)
+        self._setting.clear()
 
     def _write_waiting(self) -> None:
         """Write the entries that wait, and see how much may wait from now on."""
+        written = 0
         for member in self._unwritten:
-            member.entry = self._dialect.entry(member)
-            self._reply_left -= len(member.entry)
+            member.entry = entry = self._dialect.entry(member)
+            written += len(entry)
         self._unwritten.clear()
+        self._reply_left -= written
         limit = self._member_limit
         self._spare = min(self._burst, min(limit, self._reply_left - limit) - self._sources)
 
@@ -212,7 +225,7 @@ class Run:
         def finish(member: Member) -> None:
             self._answer(member)
             self._note(member)
-            self.jar.keep(member)
+            self._settle()
 
         undone = executors.atomically(members, finish, self._transaction, self._outer.context)
         self._write_waiting()

@@ -142,7 +142,7 @@ class Outer:
                 del environ["HTTP_COOKIE"]
         environ["wsgi.input"] = BytesIO(body)
         environ[MARK] = request
-        return self.context.copy().run(call, self._app, environ, limit)
+        return self.context.copy().run(call, self._app, environ, request, limit)
 
 
 def _origin(environ: WSGIEnvironment) -> Origin:
@@ -260,8 +260,8 @@ class _Exchange:
             raise _CutOff
 
 
-def call(app: WSGIApplication, environ: WSGIEnvironment, limit: int) -> Response:
-    """One exchange with `app`, from the call to `close()`, in this thread.
+def call(app: WSGIApplication, environ: WSGIEnvironment, request: Request, limit: int) -> Response:
+    """One exchange with `app` for `request`, from the call to `close()`, in this thread.
 
     An `Exception` of the application is logged and is a 500 response. Any other `BaseException`
     (`SystemExit`, `KeyboardInterrupt`, `GeneratorExit`, `gevent.Timeout`) is raised again once the
@@ -269,7 +269,6 @@ def call(app: WSGIApplication, environ: WSGIEnvironment, limit: int) -> Response
     body are read, an empty chunk counted as one byte so that an endless reply of them ends too; a
     longer one comes back without its body and as `Problem.TOO_LARGE`.
     """
-    request: Request = environ[MARK]
     exchange = _Exchange(request, limit)
     iterable: Iterable[bytes] = ()
     try:
@@ -282,7 +281,6 @@ def call(app: WSGIApplication, environ: WSGIEnvironment, limit: int) -> Response
             raise AssertionError("start_response was never called (PEP 3333)")
         response = exchange.response
         response.body = _as_said(b"".join(exchange.chunks), response)
-        response.size += len(response.body)
     except _CutOff:
         pass
     except Exception:

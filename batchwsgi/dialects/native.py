@@ -294,12 +294,15 @@ def _request(item: Item, rules: Rules, origin: Origin, faults: Faults) -> Reques
     """The request that `item` asks for; worth nothing if there are `faults` in the end."""
     if not _ITEM_MEMBERS.issuperset(item):
         _add_unknown(item, _ITEM_MEMBERS, faults)
-    method = "GET"
-    if "method" in item:
+    method = item.get("method", "GET")
+    if isinstance(method, str):
         try:
-            method = checked_method(_string(item["method"]))
+            method = checked_method(method)
         except ValueError as error:
             faults.add(str(error), "method")
+    else:
+        faults.add(_expected("a string", method), "method")
+        method = ""
     headers: Sequence[tuple[str, str]] = ()
     query = ""
     body = b""
@@ -308,12 +311,16 @@ def _request(item: Item, rules: Rules, origin: Origin, faults: Faults) -> Reques
     if "body" in item or "args" in item:
         headers, query, body = _content(item, method, headers, rules.limits, faults)
     target = ""
-    try:
-        target = rules.target(_string(item["uri"]), query)
-    except KeyError:
+    uri = item.get("uri")
+    if isinstance(uri, str):
+        try:
+            target = rules.target(uri, query)
+        except ValueError as error:
+            faults.add(str(error), "uri")
+    elif "uri" in item:
+        faults.add(_expected("a string", uri), "uri")
+    else:
         faults.add("uri is missing")
-    except ValueError as error:
-        faults.add(str(error), "uri")
     return Request(method, target, headers, body)
 
 
@@ -436,7 +443,9 @@ def _form(args: Item, of: str, limit_name: str, limits: Limits, faults: Faults) 
 
 def _quoted(text: str) -> str:
     """`text` as a name or value of a form, as `quote_plus` has it but faster."""
-    return text.translate(_ASCII_IN_FORMS) if text.isascii() else quote_plus(text)
+    if not text.isascii():
+        return quote_plus(text)
+    return text if text.isalnum() else text.translate(_ASCII_IN_FORMS)
 
 
 # --- Words -------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from batchwsgi.dialects import Dialect, choose, is_of_the_batch, streams
 from batchwsgi.dialects.embedding import PIECE
 from batchwsgi.dialects.native import Native
 from batchwsgi.executors import Pool, Transaction
-from batchwsgi.model import BatchError, LengthRequired, Member, MethodNotAllowed, TooLarge
+from batchwsgi.model import BatchError, LengthRequired, MethodNotAllowed, TooLarge
 from batchwsgi.options import Limits
 from batchwsgi.rules import Rules
 from batchwsgi.run import Run
@@ -149,7 +149,7 @@ class BatchMiddleware:
             return [("Content-Type", dialect.stream_type)], _Stream(run.lines())
         for _ in run.members():
             pass
-        headers, body = _whole(dialect.reply_type, dialect.encode(_let_go(batch.members)))
+        headers, body = _whole(dialect.reply_type, dialect.encode(batch.members))
         headers += [("Set-Cookie", cookie) for cookie in run.jar.promoted()]
         return headers, body
 
@@ -168,13 +168,6 @@ def _whole(content_type: str, parts: Iterable[bytes]) -> tuple[list[tuple[str, s
             size = 0
     body.append(b"".join(piece))
     return [("Content-Type", content_type), ("Content-Length", str(sum(map(len, body))))], body
-
-
-def _let_go(members: Iterable[Member]) -> Iterator[bytes]:
-    """The entries of `members`, each let go when the next is asked for: no second copy of all."""
-    for member in members:
-        yield member.entry
-        member.entry = b""
 
 
 class _Stream:

@@ -186,9 +186,16 @@ class Problem(enum.Enum):
         )
 
 
+@dataclass(slots=True, eq=False)
 class Member:
     """The whole life of one sub-request in one record; there are no lists to keep in step."""
 
+    index: int
+    """Its place in the batch, from 0."""
+    request: Request
+    """Complete, unless there is `bind`."""
+    source: Any
+    """What the dialect read it from, and needs to write its entry; only it knows the type."""
     bind: Callable[[], Request] | None = None
     """Makes the complete request of one with references to earlier replies, when its turn has come.
     Raises `Unresolved`."""
@@ -196,20 +203,12 @@ class Member:
     """The places of the members that have to succeed first, all of them before its own."""
     group: int | None = None
     """Members of one group are done all or none; None for one that stands alone."""
-    referenced = False
+    referenced: bool = False
     """Whether the body of its reply is needed by a later member."""
     response: Response | None = None
     """None while it waits; the application's, or a problem's if it did not run or finish."""
-    entry = b""
+    entry: bytes = b""
     """Its part of the reply, as the dialect wrote it."""
-
-    def __init__(self, index: int, request: Request, source: Any) -> None:
-        self.index = index
-        """Its place in the batch, from 0."""
-        self.request = request
-        """Complete, unless there is `bind`."""
-        self.source = source
-        """What the dialect read it from, and needs to write its entry; only it knows the type."""
 
     @property
     def safe(self) -> bool:

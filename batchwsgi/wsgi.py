@@ -203,7 +203,7 @@ _STATUS = re.compile(r"([1-9][0-9]{2}) ([\t\x20-\x7e\x80-\xff]*)")
 _is_value = re.compile(r"[\t\x20-\x7e\x80-\xff]*").fullmatch
 
 
-_PAIRS: frozenset[type] = frozenset([tuple, list])  # PEP 3333 has tuples; servers take lists too
+_PAIRS = (tuple, list)  # PEP 3333 has tuples; servers take lists too
 
 
 class _CutOff(BaseException):
@@ -216,14 +216,14 @@ class _CutOff(BaseException):
 class _Exchange:
     """One request to the application: the two callables that PEP 3333 gives it, and their state."""
 
-    response: Response | None = None
-    """None until `start_response` was called; without its body until all of that is there."""
     bodiless = False
     sent = False
     """Whether a server would have sent the headers by now."""
 
     def __init__(self, request: Request, limit: int) -> None:
         self.request = request
+        self.response: Response | None = None
+        """None until `start_response` was called; without its body until all of that is there."""
         self.left = limit
         """Bytes that the body may still have; below 0, it was longer."""
         self.chunks: list[bytes] = []
@@ -242,7 +242,8 @@ class _Exchange:
         if not isinstance(headers, list):
             raise TypeError(f"the response headers are {type(headers).__name__}, not list")
         code, reason, bodiless = _parsed_status(status)
-        self.response = Response(code, reason, *_checked_fields(headers, self.request))
+        names, values, size = _checked_fields(headers, self.request)
+        self.response = Response(code, reason, names, values, size)
         self.bodiless = bodiless or self.request.method == "HEAD"
         return self.write
 
@@ -344,7 +345,7 @@ def _checked_fields(
     sent = []
     values = []
     for field in headers:
-        if type(field) not in _PAIRS:
+        if not isinstance(field, _PAIRS):
             raise TypeError(f"a response header is {type(field).__name__}, not tuple")
         name, value = field
         sent.append(name)

@@ -39,8 +39,8 @@ class Dialect(Protocol):
         """The part of the reply that tells of `member`, which has its response."""
         ...
 
-    def encode(self, entries: Iterable[bytes]) -> Iterable[bytes]:
-        """The parts of the whole reply; `entries` are in the order of the requests."""
+    def encode(self, members: Iterable[Member]) -> Iterable[bytes]:
+        """The parts of the whole reply; the entries of `members` are let go."""
         ...
 
     def line(self, member: Member) -> bytes:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from encodings import normalize_encoding
 from encodings.aliases import aliases
 from functools import lru_cache
-from typing import NamedTuple
 
 from werkzeug.http import parse_options_header
 
@@ -26,7 +26,8 @@ _TEXT = frozenset(
 )
 
 
-class MediaType(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class MediaType:
     """A `Content-Type` as bodies are concerned."""
 
     essence: str

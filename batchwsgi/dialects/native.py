@@ -107,10 +107,10 @@ class Native:
         )
         return b"".join((head.encode(), body, _TAILS[encoding]))
 
-    def encode(self, entries: Iterable[bytes]) -> Iterator[bytes]:
-        """The parts of the whole reply; `entries` are in the order of the requests."""
+    def encode(self, members: Iterable[Member]) -> Iterator[bytes]:
+        """The parts of the whole reply; the entries of `members` are let go."""
         yield b'{"responses":['
-        yield from joined(entries, b",")
+        yield from joined(members, b",")
         yield b"]}"
 
     def line(self, member: Member) -> bytes:

@@ -75,6 +75,8 @@ def side_by_side(wave: list[Member], answer: Step, pool: Pool) -> Generator[Memb
         with lock:
             free = min(pool.threads - working, len(waiting))
             working += free
+        if free:
+            jobs[:] = [job for job in jobs if not job.done()]
         for _ in range(free):
             submit(work)
 
@@ -85,7 +87,7 @@ def side_by_side(wave: list[Member], answer: Step, pool: Pool) -> Generator[Memb
         while before < given:
             before = given
             time.sleep(patience)
-            patience *= 2  # each look costs the batch a change of threads
+            patience = min(2 * patience, 0.016)  # each look costs the batch a change of threads
         slow = True
         start()
 

@@ -28,14 +28,20 @@ def wrap() -> Callable[..., App]:
     return wrapped
 
 
-@pytest.fixture(params=["msgspec", "standard library"])
-def checker(request, monkeypatch):
-    """What checks JSON replies; the answers are the same."""
-    if request.param == "standard library":
-        monkeypatch.setattr(embedding, "_raw", None)
-    else:
-        assert embedding._raw is not None
-    return request.param
+@pytest.fixture(autouse=True, scope="session")
+def both_checkers() -> None:
+    """In every test both ways to check a JSON reply are asked, and have to give one answer.
+
+    It is all that the extra `fast` changes, so that the bytes of every reply are the same.
+    """
+    assert embedding._is_json is embedding.is_json_by_msgspec
+
+    def agreed(body: bytes) -> bool:
+        answer = embedding.is_json(body)
+        assert embedding.is_json_by_msgspec(body) == answer, body[:1000]
+        return answer
+
+    embedding._is_json = agreed
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

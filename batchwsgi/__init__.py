@@ -5,9 +5,10 @@ it as one JSON document; each is sent to the wrapped application as a whole WSGI
 own, and all replies come back as one JSON document.
 
 To follow one request to its reply, read `middleware` first. It has `dialects.native` read the batch
-(bytes to `model.Batch`, checked by `rules`) and hands that to `run`: `executors` takes members from
-`schedule`, and for each one `wsgi` calls the application and `dialects.native` writes its entry. In
-the end the entries are joined.
+(bytes to `model.Batch`, checked by `rules`) and hands that to `run`, which takes members from
+`schedule` in waves: for each one `wsgi` calls the application, and `dialects.native` writes its
+entry. `executors` runs a wave in threads, or a group in a transaction. In the end the entries are
+joined.
 """
 
 from batchwsgi.middleware import BatchMiddleware

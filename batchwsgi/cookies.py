@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from werkzeug.http import parse_date
 
-from batchwsgi.model import Member, Origin, Problem
+from batchwsgi.model import Member, Origin
 
 _SECONDS = re.compile(r"-?[0-9]{1,18}")
 
@@ -92,12 +92,8 @@ class Jar:
 
         Of several with the same name, Domain and Path only the last: so does a browser.
         """
-        response = member.response
-        if response is None or not response.names.sets_cookies:
-            return
-        if response.problem is Problem.APPLICATION_ERROR:
-            return
-        for name, value in response.fields:
+        assert member.response is not None
+        for name, value in member.response.fields:
             if name.lower() == "set-cookie":
                 cookie = _parsed(value, self._origin.mount + member.request.target)
                 key = (cookie.name, cookie.domain, cookie.path)

@@ -1,6 +1,7 @@
-"""Members answered side by side in threads, or all or none in a transaction. Never what is in them.
+"""How members are run: side by side in threads, or all or none in a transaction.
 
-`side_by_side` is lazy: it is a generator, and closing it starts no further member.
+What they ask for is not looked at. Modules are imported, not their functions: gunicorn reads its
+configuration, and imports this, before gevent patches them.
 """
 
 from __future__ import annotations
@@ -27,8 +28,7 @@ Transaction = Callable[[], AbstractContextManager[object]]
 class Pool:
     """The threads of one middleware: made at first use, and anew in a forked process.
 
-    `concurrent.futures` looks up `threading` and `queue` when a pool is made, not before: gunicorn
-    reads its configuration, and imports this, before gevent patches them.
+    `concurrent.futures` looks up `threading` and `queue` when a pool is made, not before.
     """
 
     def __init__(self, threads: int) -> None:
@@ -46,21 +46,25 @@ class Pool:
 
 
 PATIENCE = 0.0005
-"""Seconds without a member done after which others are started beside it."""
+"""Seconds that a member may take, on average, before others are started beside it."""
+LONGEST_LOOK = 0.016
+"""Seconds between two looks at how long members take, at most; the first is after `PATIENCE`."""
 
 
 def side_by_side(wave: list[Member], answer: Step, pool: Pool) -> Generator[Member]:
     """Answer the members of one wave in this thread and, if they take long, in those of `pool`.
 
     This thread works too, so that a pool that is busy with other batches cannot starve this one. It
-    begins alone, with one job that watches it: members that wait for nothing would only wait for
-    each other (for the GIL). The jobs have at most `pool.threads` members that are not yet given:
-    a slow client holds up none of the pool's threads.
+    begins alone, with one job that watches it: members that compute and wait for nothing gain
+    nothing from threads, as they take turns with the GIL. The jobs have at most `pool.threads`
+    members that are not yet given: a slow client holds up none of the pool's threads.
+
+    Lazy; once closed, it starts no more members and waits for those that run.
     """
     waiting = deque(wave)
     ended: queue.SimpleQueue[tuple[Member, BaseException | None]] = queue.SimpleQueue()
     given = 0
-    slow = False  # whether a member took long
+    slow = False  # whether members take long, or the client that they are given to
     ahead = 0  # members that jobs have started and that are not yet given
     working = 0  # jobs that work, or will
     lock = threading.Lock()  # of the last two
@@ -82,12 +86,13 @@ def side_by_side(wave: list[Member], answer: Step, pool: Pool) -> Generator[Memb
 
     def watch() -> None:
         nonlocal slow
-        before = -1
-        patience = PATIENCE
-        while before < given:
+        before = 0
+        look = PATIENCE
+        time.sleep(look)
+        while (given - before) * PATIENCE >= look:
             before = given
-            time.sleep(patience)
-            patience = min(2 * patience, 0.016)  # each look costs the batch a change of threads
+            look = min(2 * look, LONGEST_LOOK)  # each costs the batch a change of threads
+            time.sleep(look)
         slow = True
         start()
 
@@ -105,7 +110,7 @@ def side_by_side(wave: list[Member], answer: Step, pool: Pool) -> Generator[Memb
             error = None
             try:
                 answer(member)
-            except BaseException as raised:  # for the batch's own thread
+            except BaseException as raised:  # raised again in the batch's own thread
                 error = raised
             ended.put((member, error))
 
@@ -130,7 +135,7 @@ def side_by_side(wave: list[Member], answer: Step, pool: Pool) -> Generator[Memb
     finally:
         with lock:
             waiting.clear()
-        for _ in range(ahead):  # of which no more are started
+        for _ in range(ahead):  # of which no more are started; their errors are dropped
             ended.get()
         for job in jobs:
             job.cancel()

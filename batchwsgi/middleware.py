@@ -15,7 +15,6 @@ from werkzeug.exceptions import ClientDisconnected
 from werkzeug.wsgi import LimitedStream
 
 from batchwsgi.dialects import Dialect, choose, is_of_the_batch, streams
-from batchwsgi.dialects.embedding import PIECE
 from batchwsgi.dialects.native import Native
 from batchwsgi.executors import Pool, Transaction
 from batchwsgi.model import BatchError, LengthRequired, MethodNotAllowed, TooLarge
@@ -55,8 +54,8 @@ class BatchMiddleware:
     - `transaction`: a callable that returns a context manager; a batch with `on-fail: rollback`
       runs inside it. The README has recipes for Django and SQLAlchemy.
     - `threads`: above 0, neighbouring members with safe methods (GET, HEAD, OPTIONS) run side by
-      side under `on-fail: ignore`, in that many threads, which all batches share, and in the
-      server's own.
+      side under `on-fail: ignore` where they take longer than half a millisecond, in that many
+      threads, which all batches share, and in the server's own.
     - `encoded_slashes`: let `%2F` and `%5C` through in paths.
 
     Raises `TypeError` or `ValueError` for an option that cannot be right.
@@ -124,7 +123,7 @@ class BatchMiddleware:
         """Headers and body. Raises `BatchError`, with nothing executed."""
         dialect = _dialect(environ)
         document = _body(environ, self.limits.max_body_size)
-        if MARK in environ:
+        if MARK in environ:  # by a subrequest, or a path that was rewritten on the way
             raise BatchError("A batch cannot be part of a batch.")
         accept = environ.get("HTTP_ACCEPT", "")
         outer = Outer(
@@ -155,23 +154,13 @@ class BatchMiddleware:
 
 
 def _whole(content_type: str, parts: Iterable[bytes]) -> tuple[list[tuple[str, str]], list[bytes]]:
-    """Headers and body of a reply that is complete, in few pieces."""
-    body: list[bytes] = []
-    piece: list[bytes] = []
-    size = 0
-    for part in parts:
-        piece.append(part)
-        size += len(part)
-        if size >= PIECE:
-            body.append(b"".join(piece))
-            piece.clear()
-            size = 0
-    body.append(b"".join(piece))
+    """Headers and body of a reply that is complete."""
+    body = [*parts]
     return [("Content-Type", content_type), ("Content-Length", str(sum(map(len, body))))], body
 
 
 class _Stream:
-    """The body of a streamed reply (PEP 3333). Closing it starts no further member.
+    """The body of a streamed reply (PEP 3333). Once closed, it starts no more members.
 
     The first line is made at once: until then the batch can still be refused.
     """
@@ -189,7 +178,7 @@ class _Stream:
 
     def close(self) -> None:
         """End the batch where it is; members that run are waited for."""
-        self._first = b""
+        self._first = None
         self._lines.close()
 
 

@@ -38,6 +38,17 @@ class Request:
     """As it is sent; its length is the `Content-Length`."""
 
 
+is_token = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+").fullmatch
+"""RFC 9110 §5.6.2: what a method or the name of a header is made of."""
+
+_NOT_SHOWN = frozenset(
+    (
+        "connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer "
+        "trailers transfer-encoding upgrade set-cookie"
+    ).split()
+)
+
+
 class Names:
     """The names of a response's header lines, in order, and what they say.
 
@@ -50,7 +61,7 @@ class Names:
         self.sent = sent
         """As the application gave them."""
         self.lower = tuple(lower)
-        self.well_formed = all(map(_TOKEN.fullmatch, sent))
+        self.well_formed = all(map(is_token, sent))
         """Whether each can be passed on (RFC 9110 §5.1)."""
         self.content_lengths = tuple(n for n, name in enumerate(lower) if name == "content-length")
         """The places of `Content-Length`, from 0."""
@@ -62,14 +73,6 @@ class Names:
         self.shown_as_sent = len(set(lower)) == len(lower) and _NOT_SHOWN.isdisjoint(lower)
         """Whether the lines are shown as they are: none is hidden, none joined with another."""
 
-
-_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_NOT_SHOWN = frozenset(
-    (
-        "connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer "
-        "trailers transfer-encoding upgrade set-cookie"
-    ).split()
-)
 
 names_of = lru_cache(maxsize=256)(Names)
 """`Names` by the names as sent."""
@@ -88,11 +91,12 @@ class Response:
     values: Sequence[str]
     """The values of those lines."""
     header_size: int
-    """Characters of the names and values."""
+    """Characters of the names and values: how long its entry may become."""
     body: bytes = b""
-    """Empty where the method or status has none (RFC 9110 §6.4.1)."""
+    """Empty where the method or status has none (RFC 9110 §6.4.1), and once it is let go."""
     problem: Problem | None = None
-    """Why the endpoint wrote this response itself; None for the application's own."""
+    """Why the endpoint answers in the application's place; None where it does not. `TOO_LARGE` is
+    also what `wsgi` calls a response that it cut off, until the endpoint's own replaces it."""
 
     @property
     def fields(self) -> list[tuple[str, str]]:
@@ -127,7 +131,7 @@ class Response:
 
 
 def split(fields: Iterable[tuple[str, str]]) -> tuple[Names, list[str]]:
-    """Header lines as their names and their values. Raises `ValueError` for what is no pair."""
+    """Header lines as their names and their values."""
     names = []
     values = []
     for name, value in fields:
@@ -208,7 +212,7 @@ class Member:
     response: Response | None = None
     """None while it waits; the application's, or a problem's if it did not run or finish."""
     entry: bytes = b""
-    """Its part of the reply, as the dialect wrote it."""
+    """Its part of the reply, as the dialect wrote it; empty before that, and once handed on."""
 
     @property
     def safe(self) -> bool:
@@ -237,8 +241,8 @@ class Batch(NamedTuple):
 
     members: Sequence[Member]
     on_fail: OnFail
-    size: int = 0
-    """Bytes of the document."""
+    size: int
+    """Bytes of the document: what entries repeat of it is no longer."""
 
 
 class Origin(NamedTuple):

@@ -43,7 +43,7 @@ class Limits:
     """One member's entry, as it is encoded for the reply; its body is read no further than this."""
 
     max_reply_size: int = 8 * 1024 * 1024
-    """All entries together, as they are encoded for the reply."""
+    """The entries of what the application answered together, as they are encoded for the reply."""
 
     max_reference_size: int = 256 * 1024
     """What references bring into one member, as JSON; counted before anything is built of it."""

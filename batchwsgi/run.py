@@ -26,12 +26,8 @@ access_log = logging.getLogger("batchwsgi.access")
 KEPT_BODY = 16 * 1024
 """A body up to this size, in bytes, is kept until the batch ends."""
 
-# An entry has at most so many bytes for each one of what it is made of (a control character is
-# "\\u0000" in JSON), and beside that.
-_LONGEST = 6
-_ROOM = 256
-_BURST = 256 * 1024
-"""Bytes that the entries that wait to be written may have, at most."""
+BURST = 256 * 1024
+"""Bytes that the entries that wait to be written may have, at most: their bodies are in memory."""
 
 
 class Run:
@@ -61,48 +57,54 @@ class Run:
         self._transaction = transaction
         self._schedule = Schedule(batch, side_by_side=pool is not None)
         self._reply_left = limits.max_reply_size
-        self._member_limit = limits.max_member_size
         self._entry_limit = min(limits.max_member_size, limits.max_reply_size)
+        self._cookie_setters: list[Member] = []
         self._unwritten: list[Member] = []
-        self._setting: list[Member] = []
-        self._burst = _BURST
-        self._spare = 0
-        self._sources = _LONGEST * batch.size
+        self._expansion = dialect.expansion
+        self._overhead = dialect.overhead
+        self._sources = dialect.expansion * batch.size
+        self._burst = BURST
+        self._spare = 0  # bytes of entries that may wait from now on
         self._logs = access_log.isEnabledFor(logging.INFO)
 
     def members(self) -> Generator[Member]:
-        """All members, each when it is answered. Lazy: what is not asked for is not started.
+        """All members, each when it is answered; entries are there at the end.
 
-        At the end all have their entries. Raises `BatchError` at the first, if the batch cannot be
-        run at all.
+        What is not asked for is not started, but for what threads have taken ahead. Raises
+        `BatchError` at the first, if the batch cannot be run at all.
         """
-        self._write_waiting()  # of which there are none yet
+        self._reckon()
         for wave in self._schedule.waves():
             first = wave[0]
             if first.group is not None:
-                self._answer_group(wave)
+                self._finish_group(wave)
                 yield from wave
             elif self._pool is None or len(wave) == 1:
-                self._answer(first)
-                self._note(first)
-                if self._setting:
-                    self._settle()
+                self._finish(first)
                 yield first
             else:
-                for member in executors.side_by_side(wave, self._answer, self._pool):
-                    self._note(member)
-                    yield member
-                self._settle()
+                with closing(executors.side_by_side(wave, self._answer, self._pool)) as answered:
+                    for member in answered:
+                        self._note(member)
+                        yield member
+                self._keep_cookies()
         self._write_waiting()
 
     def lines(self) -> Generator[bytes]:
         """The parts of a streamed reply; what was handed over is let go."""
-        self._burst = 0
+        self._burst = 0  # a line does not wait
         with closing(self.members()) as members:
             for member in members:
                 line = self._dialect.line(member)
                 member.entry = b""
                 yield line
+
+    def _finish(self, member: Member) -> None:
+        """Answer `member` and deal with what came of it."""
+        self._answer(member)
+        self._note(member)
+        if self._cookie_setters:
+            self._keep_cookies()
 
     def _answer(self, member: Member) -> None:
         """Send `member`, if it is to be sent. Perhaps in a pool's thread."""
@@ -110,7 +112,7 @@ class Run:
             self._schedule.end(
                 Problem.DEADLINE, "The time for the batch was over (Limits.deadline)."
             )
-        self._schedule.start(member)
+        self._schedule.hold_back(member)
         if member.response is None and member.bind is not None:
             try:
                 member.request = member.bind()
@@ -123,7 +125,7 @@ class Run:
         return self._outer.send(request, self._entry_limit, self.jar.header(request.target))
 
     def _logged(self, member: Member) -> Response:
-        """The response to `member`, with a line in the access log if it was sent."""
+        """Send `member`, with a line in the access log."""
         started = perf_counter()
         response = self._sent(member.request)
         origin = self._outer.origin
@@ -142,7 +144,7 @@ class Run:
         return response
 
     def _note(self, member: Member) -> None:
-        """Have the entry of `member` written, now or later, and tell the schedule if it failed.
+        """Write the entry of `member`, now or later; note whether it failed, and sets cookies.
 
         Written between two calls of the application, an entry takes twice as long as among others.
         So a small one waits where its length cannot matter: where neither it nor what waits before
@@ -151,7 +153,7 @@ class Run:
         response = member.response
         assert response is not None  # it was answered
         size = len(response.body)
-        longest = _LONGEST * (response.header_size + size) + _ROOM
+        longest = self._expansion * (response.header_size + size) + self._overhead
         if longest < self._spare and size < KEPT_BODY and response.problem is None:
             self._spare -= longest
             self._unwritten.append(member)
@@ -159,29 +161,31 @@ class Run:
             self._write_waiting()
             response = self._write(member, response)
         if response.status >= 400:
-            self._schedule.failed(member)
+            self._schedule.note_failure(member)
         if response.names.sets_cookies:
-            self._setting.append(member)
+            self._cookie_setters.append(member)
 
-    def _settle(self) -> None:
-        """Keep the cookies of the members that a wave had, in order: the next wave has them."""
-        for member in sorted(self._setting, key=attrgetter("index")):
+    def _keep_cookies(self) -> None:
+        """Keep the cookies that were set since the last call, in the order of the batch."""
+        for member in sorted(self._cookie_setters, key=attrgetter("index")):
             self.jar.keep(member)
-        self._setting.clear()
+        self._cookie_setters.clear()
 
     def _write_waiting(self) -> None:
-        """Write the entries that wait, and see how much may wait from now on."""
-        written = 0
+        """Write the entries that wait, which are within the limits."""
         for member in self._unwritten:
             member.entry = entry = self._dialect.entry(member)
-            written += len(entry)
+            self._reply_left -= len(entry)
         self._unwritten.clear()
-        self._reply_left -= written
-        limit = self._member_limit
+        self._reckon()
+
+    def _reckon(self) -> None:
+        """See how many bytes of entries may wait from now on."""
+        limit = self._entry_limit
         self._spare = min(self._burst, min(limit, self._reply_left - limit) - self._sources)
 
     def _write(self, member: Member, response: Response) -> Response:
-        """Write the entry of `member` and count it against the limits; the response that counts."""
+        """Write the entry of `member`, count it, let a large body go; the response that counts."""
         member.entry = self._dialect.entry(member)
         size = len(member.entry)
         if response.problem is None and size < self._entry_limit:
@@ -189,6 +193,7 @@ class Run:
             self._entry_limit = min(self._entry_limit, self._reply_left)
         elif response.problem is None or response.problem is Problem.TOO_LARGE:
             response = self._at_limit(member, response)
+        self._reckon()
         if len(response.body) > KEPT_BODY and not member.referenced:
             response.body = b""
         return response
@@ -217,17 +222,11 @@ class Run:
             self._schedule.end(Problem.REPLY_LIMIT, detail)
         return response
 
-    def _answer_group(self, members: list[Member]) -> None:
-        """Answer all of a group, or have what it did undone; every entry then tells the truth."""
+    def _finish_group(self, members: list[Member]) -> None:
+        """Finish all of a group, or have what it did undone; every entry then tells the truth."""
         assert self._transaction is not None  # or `rules` would have refused the batch
         before = self.jar.cookies()
-
-        def finish(member: Member) -> None:
-            self._answer(member)
-            self._note(member)
-            self._settle()
-
-        undone = executors.atomically(members, finish, self._transaction, self._outer.context)
+        undone = executors.atomically(members, self._finish, self._transaction, self._outer.context)
         self._write_waiting()
         if undone is None:
             return

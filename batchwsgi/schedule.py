@@ -18,15 +18,15 @@ class Schedule:
 
     - `waves` gives those that come next: one, or a whole group, or, if `side_by_side`, neighbours
       that can be sent at the same time.
-    - `start` decides, when a member's turn has come, whether it is sent.
-    - `failed` tells that a member failed, sent or not.
+    - `hold_back` answers, when a member's turn has come, for one that is not sent.
+    - `note_failure` tells that a member failed, sent or not.
     - `end` ends the batch early.
 
     What is not sent is answered with the reason. A batch ends early once, by the first reason; so
     does a group.
 
-    `start` and `end` may be called from the threads of one wave: they set one attribute at most,
-    and a wave has no members that depend on each other.
+    `hold_back` and `end` may be called from the threads of one wave: they set one attribute, and a
+    wave has no members that depend on each other.
     """
 
     def __init__(self, batch: Batch, side_by_side: bool = False) -> None:
@@ -55,11 +55,9 @@ class Schedule:
         """Whether `member` can be in the wave of `first` and those between."""
         if first.group is not None or member.group is not None:
             return first.group == member.group
-        if not member.depends_on:
-            return member.safe
-        return member.safe and all(index < first.index for index in member.depends_on)
+        return member.safe and (not member.depends_on or max(member.depends_on) < first.index)
 
-    def start(self, member: Member) -> None:
+    def hold_back(self, member: Member) -> None:
         """Answer for `member` if it is not to be sent."""
         reason = self._ended
         if member.group is not None:
@@ -77,7 +75,7 @@ class Schedule:
                 return Problem.DEPENDENCY_FAILED, detail
         return None
 
-    def failed(self, member: Member) -> None:
+    def note_failure(self, member: Member) -> None:
         """Note what the failure of `member` means for others."""
         reason = self._ended or (Problem.STOPPED, f"The request at index {member.index} failed.")
         if member.group is not None:

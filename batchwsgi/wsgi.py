@@ -20,7 +20,17 @@ from urllib.parse import quote, unquote
 
 from werkzeug.exceptions import HTTPException
 
-from batchwsgi.model import Names, Origin, Problem, Request, Response, names_of, response_of, split
+from batchwsgi.model import (
+    Names,
+    Origin,
+    Problem,
+    Request,
+    Response,
+    is_token,
+    names_of,
+    response_of,
+    split,
+)
 from batchwsgi.rules import checked_method, percent_encoded, subrequest_headers
 
 if TYPE_CHECKING:
@@ -109,7 +119,6 @@ class Outer:
         self._app = app
         self.context = context
         self.origin = _origin(environ)
-        self._mount = self.origin.mount
         self._template = _template(environ, environ_keys)
         self._raw_targets = [key for key in _RAW_TARGET if key in environ]
         for key in without:
@@ -118,11 +127,11 @@ class Outer:
             self._template["wsgi.multithread"] = True
 
     def send(self, request: Request, limit: int = maxsize, cookie: str | None = None) -> Response:
-        """The application's response to `request`, of whose body at most `limit` bytes are read.
+        """The application's response to `request`; at most `limit` bytes of its body are read.
 
-        `cookie` is the `Cookie` header, where it is not the client's own. The member runs in its
-        own copy of the context, made now: what earlier code set in it is seen, what this member
-        sets is not seen by others.
+        `cookie` is the `Cookie` header, where it is not the client's own; empty for none. The
+        member runs in its own copy of the context, made now: what earlier code set in it is seen,
+        what this member sets is not seen by others.
         """
         environ = self._template.copy()
         method, target, body = request.method, request.target, request.body
@@ -131,15 +140,15 @@ class Outer:
         environ["PATH_INFO"] = unquote(path, "latin-1") if "%" in path else path
         environ["QUERY_STRING"] = query
         for key in self._raw_targets:
-            environ[key] = self._mount + target
+            environ[key] = self.origin.mount + target
         if request.headers:
             environ.update(_header_keys(request.headers))
         if body or method in ("POST", "PUT", "PATCH"):
-            environ["CONTENT_LENGTH"] = str(len(body))
-        if cookie is not None:
+            environ["CONTENT_LENGTH"] = str(len(body))  # 0 where one is expected (RFC 9110 §8.6)
+        if cookie:
             environ["HTTP_COOKIE"] = cookie
-            if not cookie:
-                del environ["HTTP_COOKIE"]
+        elif cookie is not None:  # none is left of the client's own
+            environ.pop("HTTP_COOKIE", None)
         environ["wsgi.input"] = BytesIO(body)
         environ[MARK] = request
         return self.context.copy().run(call, self._app, environ, request, limit)
@@ -216,12 +225,12 @@ class _CutOff(BaseException):
 class _Exchange:
     """One request to the application: the two callables that PEP 3333 gives it, and their state."""
 
-    bodiless = False
-    sent = False
-    """Whether a server would have sent the headers by now."""
-
     def __init__(self, request: Request, limit: int) -> None:
         self.request = request
+        self.bodiless = False
+        """Whether the response has no body: to `HEAD`, or by its status."""
+        self.sent = False
+        """Whether a server would have sent the headers by now."""
         self.response: Response | None = None
         """None until `start_response` was called; without its body until all of that is there."""
         self.left = limit
@@ -267,8 +276,9 @@ def call(app: WSGIApplication, environ: WSGIEnvironment, request: Request, limit
     An `Exception` of the application is logged and is a 500 response. Any other `BaseException`
     (`SystemExit`, `KeyboardInterrupt`, `GeneratorExit`, `gevent.Timeout`) is raised again once the
     application's iterable is closed: workers are stopped that way. At most `limit` bytes of the
-    body are read, an empty chunk counted as one byte so that an endless reply of them ends too; a
-    longer one comes back without its body and as `Problem.TOO_LARGE`.
+    body are read; a longer one comes back without its body and as `Problem.TOO_LARGE`. A chunk that
+    is not kept (an empty one, or of a response that has no body) counts as one byte, so that an
+    endless response of them ends too.
     """
     exchange = _Exchange(request, limit)
     iterable: Iterable[bytes] = ()
@@ -292,6 +302,7 @@ def call(app: WSGIApplication, environ: WSGIEnvironment, request: Request, limit
         if close is not None:
             _close(close, request)
     if exchange.left < 0:  # also where the application caught what should have ended it
+        # Nobody sees the 200: the endpoint writes a response of its own in place of this one.
         response = exchange.response or response_of(200, "", (), b"")
         response.body = b""
         response.problem = Problem.TOO_LARGE
@@ -308,7 +319,7 @@ def _as_said(body: bytes, response: Response) -> bytes:
 
 
 def _close(close: Callable[[], object], request: Request) -> None:
-    """Close what the application returned; the response is complete, whatever this does to it."""
+    """Close what the application returned. An exception changes nothing; a write still counts."""
     try:
         close()
     except _CutOff:  # it went on writing, even there
@@ -337,10 +348,8 @@ def _checked_fields(
 ) -> tuple[Names, Sequence[str], int]:
     """The header lines that can be passed on: names, values, and the characters of both.
 
-    The others are logged.
-
-    One promoted `Set-Cookie` with a control character makes gunicorn answer 500 for the whole
-    batch, after everything in it ran.
+    The others are logged: one promoted `Set-Cookie` with a control character makes gunicorn answer
+    500 for the whole batch, after everything in it ran.
     """
     sent = []
     values = []
@@ -350,13 +359,14 @@ def _checked_fields(
         name, value = field
         sent.append(name)
         values.append(value)
+    # All at once, in C; line by line only if there is something unusual.
     names = names_of(tuple(sent))
     text = "".join(values)  # TypeError for what is no str
     if names.well_formed and text.isascii() and text.isprintable():
         return names, values, names.size + len(text)
     kept = []
     for name, value in headers:
-        if names_of((name,)).well_formed and _is_value(value):
+        if is_token(name) and _is_value(value):
             kept.append((name, value))
         else:
             log.warning("%s: response header not passed on: %r", _named(request), (name, value))

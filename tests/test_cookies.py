@@ -80,12 +80,8 @@ def test_only_the_last_of_the_same_cookie():
     ]
 
 
-def test_whose_cookies_do_not_count():
-    kept = jar(
-        member("/", "a=1; Path=/", problem=Problem.APPLICATION_ERROR),
-        member("/", "b=1; Path=/", problem=Problem.TOO_LARGE),
-        Member(2, Request("GET", "/"), {}),
-    )
+def test_the_cookies_of_a_reply_that_was_cut_off_count():
+    kept = jar(member("/", "b=1; Path=/", problem=Problem.TOO_LARGE))
     assert kept.promoted() == ["b=1; Path=/"]
 
 

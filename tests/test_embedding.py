@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from batchwsgi.dialects import embedding
-from batchwsgi.dialects.embedding import embedded, is_json, is_json_by_msgspec, quoted
+from batchwsgi.dialects.embedding import embedded, is_json, is_json_by_msgspec, json_string
 from batchwsgi.dialects.media import media_type
 
 JSON = "application/json"
@@ -161,7 +161,7 @@ def test_any_body_is_one_json_value(body):
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_quoted(text):
-    assert json.loads(quoted(text)) == text
+    assert json.loads(json_string(text)) == text
 
 
 def test_an_unknown_charset_is_not_remembered():

@@ -36,6 +36,9 @@ class Application:
 class Dialect:
     """Writes an entry of the status and the body."""
 
+    expansion = 1
+    overhead = 4
+
     def entry(self, member):
         return b"%d %b" % (member.response.status, member.response.body)
 
@@ -98,15 +101,18 @@ def test_the_entry_of_a_line_does_not_wait():
 
 
 @pytest.mark.parametrize("on_fail", OnFail)
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(100))
 def test_waiting_changes_nothing_but_the_time(seed, on_fail, monkeypatch):
     """What is sent, what it may answer, and what counts are as if each entry came at once."""
     chance = random.Random(seed)
-    sizes = [chance.choice([0, 3, 40, 400, 4000]) for _ in range(60)]
-    limits = Limits(max_member_size=chance.choice([100, 3000, 9000]), max_reply_size=20_000)
+    sizes = [chance.choice([0, 3, 40, 400, 4000, 29_996, 30_000]) for _ in range(60)]
+    limits = Limits(
+        max_member_size=chance.choice([100, 3000, 30_000]),
+        max_reply_size=chance.choice([20_000, 60_000, 90_000]),
+    )
 
     def outcome(burst):
-        monkeypatch.setattr(run, "_BURST", burst)
+        monkeypatch.setattr(run, "BURST", burst)
         application, made = Application(), batch(sizes, on_fail=on_fail)
         for _ in running(made, application, limits).members():
             pass
@@ -115,3 +121,10 @@ def test_waiting_changes_nothing_but_the_time(seed, on_fail, monkeypatch):
     sent, answers = outcome(0)
     assert (sent, answers) == outcome(256 * 1024)
     assert len(answers) == 60
+
+
+def test_what_waits_after_a_large_entry_counts_for_the_next():
+    limits = Limits(max_member_size=2**20, max_reply_size=2**21)
+    made = batch([2**20 - 300, *[4000] * 9, 2**20 - 300])
+    assert len(list(running(made, limits=limits).members())) == 11
+    assert [member.response.status for member in made.members] == [200] * 10 + [502]

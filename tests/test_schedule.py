@@ -19,22 +19,22 @@ def members(*methods, depends_on=None, groups=None):
 
 
 def waves(made, on_fail=OnFail.IGNORE, side_by_side=True):
-    schedule = Schedule(Batch(made, on_fail), side_by_side)
+    schedule = Schedule(Batch(made, on_fail, 0), side_by_side)
     return [[member.index for member in wave] for wave in schedule.waves()]
 
 
 def run(statuses, on_fail=OnFail.IGNORE, before=lambda schedule, member: None, **more):
     """Finish members with these statuses; gives the status or the problem of each."""
     made = members(*["GET"] * len(statuses), **more)
-    schedule = Schedule(Batch(made, on_fail))
+    schedule = Schedule(Batch(made, on_fail, 0))
     for wave in schedule.waves():
         for member in wave:
             before(schedule, member)
-            schedule.start(member)
+            schedule.hold_back(member)
             if member.response is None:
                 member.response = response_of(statuses[member.index], "", [], b"")
             if member.failed:
-                schedule.failed(member)
+                schedule.note_failure(member)
     return [member.response.problem or member.response.status for member in made]
 
 
@@ -121,9 +121,9 @@ def test_a_group_ends_once():
 
 def test_the_detail_names_the_member():
     made = members("GET", "GET", depends_on={1: [0]})
-    schedule = Schedule(Batch(made, OnFail.IGNORE))
+    schedule = Schedule(Batch(made, OnFail.IGNORE, 0))
     made[0].response = response_of(404, "Not Found", [], b"")
-    schedule.start(made[1])
+    schedule.hold_back(made[1])
     assert (
         made[1].response.json()["detail"] == "It depends on the request at index 0, which failed."
     )

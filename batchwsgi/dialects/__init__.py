@@ -31,6 +31,11 @@ class Dialect(Protocol):
     stream_type: str
     """The `Content-Type` of its streamed reply, asked for by `Accept`."""
 
+    expansion: int
+    """Bytes of an entry for each character or byte that it shows, at most."""
+    overhead: int
+    """Bytes of an entry beside those, at most."""
+
     def decode(self, body: bytes, rules: Rules, origin: Origin) -> Batch:
         """The batch in `body`, checked whole. Raises `BatchError`, and nothing else."""
         ...
@@ -71,7 +76,10 @@ def choose(dialects: Iterable[Dialect], content_type: str, content_encoding: str
 
 
 def is_of_the_batch(accept: str) -> bool:
-    """Whether an `Accept` field asks for a form of the batch's reply, and so means no member."""
+    """Whether an `Accept` field asks for a form of the batch's reply, and so means no member.
+
+    multipart/mixed is what clients of other batch endpoints ask for.
+    """
     accept = accept.lower()
     return "application/x-ndjson" in accept or "multipart/" in accept
 

@@ -8,19 +8,14 @@ body of `1},{"status_code": …` and a forged reply, so it knows the whole gramm
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from json import JSONDecoder
 from json.encoder import encode_basestring
-
-from batchwsgi.model import Member
 
 from .media import media_type
 from .strict_json import MAX_LEVELS, check_depth, refuse_constant
 
-PIECE = 64 * 1024
-"""Bytes of a reply, or somewhat more, that are handed on at once."""
-
-quoted = encode_basestring
+json_string = encode_basestring
 """A text as a JSON string (RFC 8259 §7); everything outside ASCII stays as it is."""
 
 
@@ -33,28 +28,10 @@ def embedded(body: bytes, content_type: str) -> tuple[bytes, str | None]:
         return body, None
     if kind.is_json or kind.is_text:
         try:
-            return quoted(body.decode(kind.codec or "utf-8")).encode(), "text"
+            return json_string(body.decode(kind.codec or "utf-8")).encode(), "text"
         except UnicodeError:  # it does not decode, or to lone surrogates
             pass
     return b'"%b"' % b64encode(body), "base64"
-
-
-def joined(members: Iterable[Member], separator: bytes) -> Iterator[bytes]:
-    """The entries of `members` with `separator` between, in pieces of about `PIECE` bytes.
-
-    Each is let go as it becomes part of a piece: not all is there twice.
-    """
-    piece: list[bytes] = []
-    size = 0
-    for member in members:
-        piece.append(member.entry)
-        size += len(member.entry)
-        member.entry = b""
-        if size >= PIECE:
-            yield separator.join(piece)
-            piece = [b""]  # the next entry has a separator before it
-            size = 0
-    yield separator.join(piece)
 
 
 def is_json(body: bytes) -> bool:
@@ -64,7 +41,7 @@ def is_json(body: bytes) -> bool:
     has more than `MAX_LEVELS` levels is not taken for JSON.
     """
     try:
-        if len(body) > MAX_LEVELS:
+        if len(body) > MAX_LEVELS:  # a shorter one cannot have more
             check_depth(body, MAX_LEVELS)
         text = body.decode().strip(" \t\n\r")
         _, end = _scan(text, 0)

@@ -1,6 +1,6 @@
 """The endpoint's own JSON format: `on-fail`, `requests`, and for each `method`, `uri`, `args`.
 
-`Native.decode` reads a batch: first its own shape, then each item, member by member. Every fault is
+`Native.decode` reads a batch: first its own shape, then each item, name by name. Every fault is
 collected, with its JSON Pointer. `Native.entry` writes what became of one member; `Native.encode`
 joins the entries, `Native.line` makes one a line of a streamed reply.
 """
@@ -40,17 +40,16 @@ from batchwsgi.references import (
 )
 from batchwsgi.rules import Rules, checked_method
 
-from .embedding import embedded, joined, quoted
+from .embedding import embedded, json_string
 from .media import media_type
 from .strict_json import loads, reply_value
 
-_BATCH_MEMBERS = frozenset(["on-fail", "requests"])
-_ITEM_MEMBERS = frozenset(["id", "method", "uri", "args", "headers", "body", "depends-on"])
+_BATCH_NAMES = frozenset(["on-fail", "requests"])
+_ITEM_NAMES = frozenset(["id", "method", "uri", "args", "headers", "body", "depends-on"])
 _MAY_REFER = ("uri", "args", "headers", "body")
 _ID = re.compile(r"(?![0-9]*\Z)[A-Za-z0-9_-]{1,64}")  # digits only is an index
 _ASCII_IN_FORMS = {code: quote_plus(chr(code)) for code in range(128)}
 _ARGS_ARE_BODY = frozenset(["POST", "PUT", "PATCH"])
-_TAILS = {None: b"}", "text": b',"encoding":"text"}', "base64": b',"encoding":"base64"}'}
 _FORM = "application/x-www-form-urlencoded"
 
 Item = dict[str, Json]
@@ -62,6 +61,8 @@ class Native:
     media_type = "application/json"
     reply_type = "application/json"
     stream_type = "application/x-ndjson"
+    expansion = 6  # a control character becomes a backslash, "u" and four digits
+    overhead = 256
 
     def decode(self, body: bytes, rules: Rules, origin: Origin) -> Batch:
         """The batch in `body`. Raises `Malformed` with every fault in it, or `TooLarge`."""
@@ -74,7 +75,7 @@ class Native:
         if not isinstance(document, dict):
             faults.add(_expected("an object", document))
             raise Malformed(faults)
-        _add_unknown(document, _BATCH_MEMBERS, faults)
+        _add_unknown(document, _BATCH_NAMES, faults)
         on_fail = _on_fail(document, rules, faults)
         may_refer = b"$" in body or b"\\u" in body  # a "$" can be written as \u0024
         reader = _Reader(rules, origin, may_refer, faults)
@@ -100,18 +101,16 @@ class Native:
         body, encoding = embedded(response.body, "" if place is None else values[place])
         head = _head(names) % (
             '"id":"%s",' % item["id"] if "id" in item else "",
-            quoted(item["method"]) if "method" in item else '"get"',
-            quoted(item["uri"]),
+            json_string(item["method"]) if "method" in item else '"get"',
+            json_string(item["uri"]),
             response.status,
-            *map(quoted, values),
+            *map(json_string, values),
         )
         return b"".join((head.encode(), body, _TAILS[encoding]))
 
     def encode(self, members: Iterable[Member]) -> Iterator[bytes]:
         """The parts of the whole reply; the entries of `members` are let go."""
-        yield b'{"responses":['
-        yield from joined(members, b",")
-        yield b"]}"
+        return _joined(members, b'{"responses":[', b",", b"]}")
 
     def line(self, member: Member) -> bytes:
         """The part of a streamed reply that tells of `member`: one line (NDJSON)."""
@@ -120,11 +119,42 @@ class Native:
         return b'{"index":%d,%b\n' % (member.index, entry[1:])
 
 
+_TAILS = {None: b"}", "text": b',"encoding":"text"}', "base64": b',"encoding":"base64"}'}
+
+
 @lru_cache(maxsize=256)  # an application has few
 def _head(names: Names) -> str:
-    """An entry up to its body, for a response with these headers; each `%s` stands for a value."""
+    """An entry up to its body, for a response with these headers; each `%s` stands for a value.
+
+    There is nothing to escape in names, which are tokens, nor in ids.
+    """
     headers = ",".join(['"%s":%%s' % name.replace("%", "%%") for name in names.sent])
     return '{%s"method":%s,"uri":%s,"status_code":"%s","headers":{' + headers + '},"body":'
+
+
+PIECE = 64 * 1024
+"""Bytes of a reply, or somewhat more, that the server gets, and sends, at once."""
+
+
+def _joined(
+    members: Iterable[Member], start: bytes, separator: bytes, end: bytes
+) -> Iterator[bytes]:
+    """The entries of `members` in pieces, each let go as it becomes part of one.
+
+    So that not all of a reply is there twice.
+    """
+    piece: list[bytes] = []
+    size = 0
+    for member in members:
+        piece.append(member.entry)
+        size += len(member.entry)
+        member.entry = b""
+        if size >= PIECE:
+            yield start + separator.join(piece)
+            start = b""
+            piece = [b""]  # the next entry has a separator before it
+            size = 0
+    yield start + separator.join(piece) + end
 
 
 # --- The batch ---------------------------------------------------------------------------------
@@ -188,18 +218,18 @@ class _Reader:
         if not isinstance(item, dict):
             faults.add(_expected("an object", item))
             return
-        ready, found = self._compiled(item) if self._may_refer else (item, None)
+        templates, found = self._compiled(item) if self._may_refer else (item, [])
         depends_on = self._depends_on(item["depends-on"]) if "depends-on" in item else None
         if "id" in item:  # only now: no item can refer to itself
             self._check_id(item["id"])
         # With references it cannot be built yet, but what they are not part of is checked.
-        seen = _stand_in(ready) if found else ready
-        request = _request(seen, self._rules, self._origin, faults)
+        checkable = _stand_in(templates) if found else templates
+        request = _request(checkable, self._rules, self._origin, faults)
         member = Member(index, request, item)
         if depends_on:
             member.depends_on = depends_on
         if found:
-            member.bind = partial(self._bound, ready, found)
+            member.bind = partial(self._bound, templates, found)
             member.depends_on = {*member.depends_on, *(reference.place for reference in found)}
             self.referenced.update(ref.place for ref in found if ref.part == "body")
         self.members.append(member)
@@ -292,8 +322,8 @@ def _value(response: Response) -> Json:
 
 def _request(item: Item, rules: Rules, origin: Origin, faults: Faults) -> Request:
     """The request that `item` asks for; worth nothing if there are `faults` in the end."""
-    if not _ITEM_MEMBERS.issuperset(item):
-        _add_unknown(item, _ITEM_MEMBERS, faults)
+    if not _ITEM_NAMES.issuperset(item):
+        _add_unknown(item, _ITEM_NAMES, faults)
     method = item.get("method", "GET")
     if isinstance(method, str):
         try:
@@ -419,14 +449,14 @@ def _form(args: Item, of: str, limit_name: str, limits: Limits, faults: Faults) 
     pairs = []
     size = 0
     for name, value in args.items():
-        key = _quoted(name)
+        key = _form_encoded(name)
         for index, single in enumerate(value if isinstance(value, list) else [value]):
             if isinstance(single, str):
-                text = _quoted(single)
+                text = _form_encoded(single)
             elif isinstance(single, bool):
                 text = "true" if single else "false"
             elif isinstance(single, int | float):  # their repr is what Python's json writes
-                text = _quoted(repr(single))
+                text = _form_encoded(repr(single))
             elif single is None:
                 continue
             else:
@@ -441,7 +471,7 @@ def _form(args: Item, of: str, limit_name: str, limits: Limits, faults: Faults) 
     return "&".join(pairs)
 
 
-def _quoted(text: str) -> str:
+def _form_encoded(text: str) -> str:
     """`text` as a name or value of a form, as `quote_plus` has it but faster."""
     if not text.isascii():
         return quote_plus(text)

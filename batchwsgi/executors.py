@@ -66,8 +66,9 @@ def side_by_side(wave: list[Member], answer: Step, pool: Pool) -> Generator[Memb
     given = 0
     slow = False  # whether members take long, or the client that they are given to
     ahead = 0  # members that jobs have started and that are not yet given
+    running = 0  # those of them that have not ended
     working = 0  # jobs that work, or will
-    lock = threading.Lock()  # of the last two
+    lock = threading.Lock()  # of the last three
     jobs: list[futures.Future[None]] = []
 
     def submit(job: Callable[[], None]) -> None:
@@ -97,21 +98,25 @@ def side_by_side(wave: list[Member], answer: Step, pool: Pool) -> Generator[Memb
         start()
 
     def take() -> Member | None:
-        nonlocal ahead, working
+        nonlocal ahead, running, working
         with lock:
             if waiting and ahead < pool.threads:
                 ahead += 1
+                running += 1
                 return waiting.popleft()
             working -= 1
             return None
 
     def work() -> None:
+        nonlocal running
         while member := take():
             error = None
             try:
                 answer(member)
             except BaseException as raised:  # raised again in the batch's own thread
                 error = raised
+            with lock:
+                running -= 1
             ended.put((member, error))
 
     submit(watch)
@@ -135,10 +140,10 @@ def side_by_side(wave: list[Member], answer: Step, pool: Pool) -> Generator[Memb
     finally:
         with lock:
             waiting.clear()
-        for _ in range(ahead):  # of which no more are started; their errors are dropped
-            ended.get()
-        for job in jobs:
-            job.cancel()
+            early = running > 0
+        begun = [job for job in jobs if not job.cancel()]
+        if early:
+            futures.wait(begun)
 
 
 class Undo(Exception):

@@ -49,10 +49,10 @@ member of a batch, or a `subrequest`."""
 # sockets, functions and `os.environ` into the outer environ; frameworks cache the parsed outer
 # request in it, and a member that finds that cache is answered as somebody else.
 
-_INHERITED = (
+_INHERITED = frozenset(
     "SCRIPT_NAME SERVER_NAME SERVER_PORT SERVER_PROTOCOL SERVER_SOFTWARE SERVER_ADDR REMOTE_ADDR "
-    "REMOTE_PORT REMOTE_HOST REMOTE_USER AUTH_TYPE HTTPS REQUEST_SCHEME"
-).split()
+    "REMOTE_PORT REMOTE_HOST REMOTE_USER AUTH_TYPE HTTPS REQUEST_SCHEME".split()
+)
 _INHERITED_AS_IS = (
     "wsgi.version wsgi.url_scheme wsgi.errors wsgi.multithread wsgi.multiprocess wsgi.run_once"
 ).split()
@@ -172,7 +172,10 @@ def _template(environ: WSGIEnvironment, environ_keys: Iterable[str]) -> WSGIEnvi
     """What all children of `environ` share, built once for each batch."""
     template: WSGIEnvironment = {"SCRIPT_NAME": ""}
     for key, value in environ.items():
-        if _is_inherited(key) and value is not None:
+        if key.startswith("HTTP_"):
+            if key not in _NOT_INHERITED and not key.startswith(_NOT_INHERITED_PREFIXES):
+                template[key] = value
+        elif (key in _INHERITED and value is not None) or key.startswith("SSL_"):
             # werkzeug's server puts an int in REMOTE_PORT
             template[key] = value if isinstance(value, str) else str(value)
     for key in (*_INHERITED_AS_IS, *environ_keys):
@@ -180,14 +183,6 @@ def _template(environ: WSGIEnvironment, environ_keys: Iterable[str]) -> WSGIEnvi
             template[key] = environ[key]
     template["wsgi.input_terminated"] = True
     return template
-
-
-@lru_cache(maxsize=512)  # clients name headers too, but no server takes a very long one
-def _is_inherited(key: str) -> bool:
-    """Whether each member has that key, as text: a header or what CGI says of the connection."""
-    if key.startswith("HTTP_"):
-        return key not in _NOT_INHERITED and not key.startswith(_NOT_INHERITED_PREFIXES)
-    return key in _INHERITED or key.startswith("SSL_")
 
 
 def _header_keys(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
@@ -329,8 +324,8 @@ def _close(close: Callable[[], object], request: Request) -> None:
 
 
 def _named(request: Request) -> str:
-    """How the log names it."""
-    return f"{request.method} {request.target}"
+    """How the log names it: without the query, which may have secrets."""
+    return f"{request.method} {request.target.partition('?')[0]}"
 
 
 @lru_cache(maxsize=256)  # an application has few
@@ -357,6 +352,8 @@ def _checked_fields(
         if not isinstance(field, _PAIRS):
             raise TypeError(f"a response header is {type(field).__name__}, not tuple")
         name, value = field
+        if type(name) is not str:  # what is kept is looked up for others
+            name = str.__str__(name)
         sent.append(name)
         values.append(value)
     # All at once, in C; line by line only if there is something unusual.
@@ -365,7 +362,7 @@ def _checked_fields(
     if names.well_formed and text.isascii() and text.isprintable():
         return names, values, names.size + len(text)
     kept = []
-    for name, value in headers:
+    for name, value in zip(sent, values, strict=True):
         if is_token(name) and _is_value(value):
             kept.append((name, value))
         else:

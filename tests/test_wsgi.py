@@ -7,11 +7,14 @@ import gc
 import io
 import threading
 import weakref
+from contextvars import Context
+from enum import Enum
 
 import pytest
 from werkzeug.exceptions import Forbidden, TooManyRequests
 
 from batchwsgi import BatchMiddleware, Limits, Request, subrequest
+from batchwsgi.wsgi import Outer
 
 from . import misbehaving
 from .support import batch, echo, environ, post
@@ -514,3 +517,28 @@ def test_response_that_is_not_json():
 
     with pytest.raises(ValueError, match="Expecting value"):
         subrequest(app, environ(), "GET", "/").json()
+
+
+class Renamed(str):
+    """A name that says something else of itself."""
+
+    def lower(self):
+        return "set-cookie"
+
+
+class Text(str, Enum):
+    NAME = "X-Name"
+
+
+def test_names_of_odd_types_change_nothing_for_others():
+    def app(request, start_response):
+        name = names[request["PATH_INFO"]]
+        start_response("200 OK", [(name, "1")])
+        return []
+
+    names = {"/odd": Renamed("X-Odd"), "/enum": Text.NAME, "/plain": "X-Odd"}
+    outer = Outer(app, environ(), Context())
+    for path, name in [("/odd", "X-Odd"), ("/enum", "X-Name"), ("/plain", "X-Odd")]:
+        response = outer.send(Request("GET", path))
+        assert response.fields == [(name, "1")]
+        assert not response.names.sets_cookies

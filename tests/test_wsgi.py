@@ -526,7 +526,7 @@ class Renamed(str):
         return "set-cookie"
 
 
-class Text(str, Enum):
+class Text(str, Enum):  # noqa: UP042 # its str() is another text
     NAME = "X-Name"
 
 

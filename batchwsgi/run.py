@@ -26,9 +26,6 @@ access_log = logging.getLogger("batchwsgi.access")
 KEPT_BODY = 16 * 1024
 """A body up to this size, in bytes, is kept until the batch ends."""
 
-BURST = 256 * 1024
-"""Bytes that the entries that wait to be written may have, at most: their bodies are in memory."""
-
 
 class Run:
     """One batch, from its first member to its last.
@@ -63,7 +60,7 @@ class Run:
         self._expansion = dialect.expansion
         self._overhead = dialect.overhead
         self._sources = dialect.expansion * batch.size
-        self._burst = BURST
+        self._burst = dialect.expansion * KEPT_BODY  # so that none with a larger body waits
         self._spare = 0  # bytes of entries that may wait from now on
         self._logs = access_log.isEnabledFor(logging.INFO)
 
@@ -152,9 +149,9 @@ class Run:
         """
         response = member.response
         assert response is not None  # it was answered
-        size = len(response.body)
-        longest = self._expansion * (response.header_size + size) + self._overhead
-        if longest < self._spare and size < KEPT_BODY and response.problem is None:
+        shown = response.header_size + len(response.body)
+        longest = self._expansion * shown + self._overhead
+        if longest < self._spare and response.problem is None:
             self._spare -= longest
             self._unwritten.append(member)
         else:

@@ -57,6 +57,7 @@ _INHERITED_AS_IS = (
     "wsgi.version wsgi.url_scheme wsgi.errors wsgi.multithread wsgi.multiprocess wsgi.run_once"
 ).split()
 _RAW_TARGET = ("RAW_URI", "REQUEST_URI")
+_OWN = ("REQUEST_METHOD", "PATH_INFO", "QUERY_STRING", "wsgi.input", MARK)
 
 _NOT_INHERITED = frozenset(
     # About the outer request's own body, connection and reply.
@@ -121,6 +122,7 @@ class Outer:
         self.origin = _origin(environ)
         self._template = _template(environ, environ_keys)
         self._raw_targets = [key for key in _RAW_TARGET if key in environ]
+        self._template.update(dict.fromkeys(self._raw_targets))
         for key in without:
             self._template.pop(key, None)
         if multithread:
@@ -170,7 +172,8 @@ def _origin(environ: WSGIEnvironment) -> Origin:
 
 def _template(environ: WSGIEnvironment, environ_keys: Iterable[str]) -> WSGIEnvironment:
     """What all children of `environ` share, built once for each batch."""
-    template: WSGIEnvironment = {"SCRIPT_NAME": ""}
+    # With places for each one's own, so that its copy does not have to grow.
+    template: WSGIEnvironment = {"SCRIPT_NAME": "", **dict.fromkeys(_OWN)}
     for key, value in environ.items():
         if key.startswith("HTTP_"):
             if key not in _NOT_INHERITED and not key.startswith(_NOT_INHERITED_PREFIXES):

@@ -7,7 +7,7 @@ from contextvars import copy_context
 
 import pytest
 
-from batchwsgi import Limits, Request, run
+from batchwsgi import Limits, Request
 from batchwsgi.executors import Pool
 from batchwsgi.model import Batch, Member, OnFail, Origin, Problem, response_of
 from batchwsgi.run import Run
@@ -102,7 +102,7 @@ def test_the_entry_of_a_line_does_not_wait():
 
 @pytest.mark.parametrize("on_fail", OnFail)
 @pytest.mark.parametrize("seed", range(100))
-def test_waiting_changes_nothing_but_the_time(seed, on_fail, monkeypatch):
+def test_waiting_changes_nothing_but_the_time(seed, on_fail):
     """What is sent, what it may answer, and what counts are as if each entry came at once."""
     chance = random.Random(seed)
     sizes = [chance.choice([0, 3, 40, 400, 4000, 29_996, 30_000]) for _ in range(60)]
@@ -111,16 +111,15 @@ def test_waiting_changes_nothing_but_the_time(seed, on_fail, monkeypatch):
         max_reply_size=chance.choice([20_000, 60_000, 90_000]),
     )
 
-    def outcome(burst):
-        monkeypatch.setattr(run, "BURST", burst)
+    def outcome(waiting):
         application, made = Application(), batch(sizes, on_fail=on_fail)
-        for _ in running(made, application, limits).members():
-            pass
+        going = running(made, application, limits)
+        if not waiting:
+            going._burst = 0
+        assert len(list(going.members())) == 60
         return application.sent, [(member.entry, member.response) for member in made.members]
 
-    sent, answers = outcome(0)
-    assert (sent, answers) == outcome(256 * 1024)
-    assert len(answers) == 60
+    assert outcome(waiting=True) == outcome(waiting=False)
 
 
 def test_what_waits_after_a_large_entry_counts_for_the_next():

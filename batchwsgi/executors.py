@@ -71,7 +71,11 @@ def side_by_side(wave: list[Member], answer: Step, pool: Pool) -> Generator[Memb
     lock = threading.Lock()  # of the last three
     jobs: list[futures.Future[None]] = []
 
+    before = 0  # how many were given when the watch looked last
+    look = PATIENCE
+
     def submit(job: Callable[[], None]) -> None:
+        jobs[:] = [job for job in jobs if not job.done()]
         with suppress(RuntimeError):  # no more threads can be had: those that are there do the rest
             jobs.append(pool.submit(job))
 
@@ -80,22 +84,19 @@ def side_by_side(wave: list[Member], answer: Step, pool: Pool) -> Generator[Memb
         with lock:
             free = min(pool.threads - working, len(waiting))
             working += free
-        if free:
-            jobs[:] = [job for job in jobs if not job.done()]
         for _ in range(free):
             submit(work)
 
     def watch() -> None:
-        nonlocal slow
-        before = 0
-        look = PATIENCE
+        nonlocal slow, before, look
         time.sleep(look)
-        while (given - before) * PATIENCE >= look:
+        if (given - before) * PATIENCE >= look:
             before = given
             look = min(2 * look, LONGEST_LOOK)  # each costs the batch a change of threads
-            time.sleep(look)
-        slow = True
-        start()
+            submit(watch)  # behind what other batches wait for
+        else:
+            slow = True
+            start()
 
     def take() -> Member | None:
         nonlocal ahead, running, working

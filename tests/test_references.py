@@ -623,7 +623,11 @@ def test_what_a_deep_stack_cannot_write():
     limit = sys.getrecursionlimit() - len(inspect.stack()) - 250
     reply = deep(limit, lambda: batch(BatchMiddleware(replying), "/", item))
     assert reply.status == 200
-    assert "cannot be written here" in unresolved(json.loads(reply.body)["responses"][1])
+    entry = json.loads(reply.body)["responses"][1]
+    if sys.version_info >= (3, 12):  # what C calls has a limit of its own there
+        assert entry["status_code"] == "200"
+    else:
+        assert "cannot be written here" in unresolved(entry)
 
 
 def test_a_long_literal_is_not_shown_whole():

@@ -69,7 +69,7 @@ def test_depth_is_that_of_the_value(value, limit):
         (b'"\xed\xa0\x80"', "can't decode"),
         (b"{} {}", "Extra data"),
         (b"{'a': 1}", "property name enclosed in double quotes"),
-        (b"[1,]", "Expecting value"),
+        (b"[1,]", "line 1 column"),
         (b"[01]", "Expecting ',' delimiter"),
         (b"[1.]", "Expecting ',' delimiter"),
         (b'"\t"', "Invalid control character"),

@@ -93,12 +93,11 @@ class Jar:
         Of several with the same name, Domain and Path only the last: so does a browser.
         """
         assert member.response is not None
-        for name, value in member.response.fields:
-            if name.lower() == "set-cookie":
-                cookie = _parsed(value, self._origin.mount + member.request.target)
-                key = (cookie.name, cookie.domain, cookie.path)
-                self._cookies.pop(key, None)  # the order is that of the last
-                self._cookies[key] = cookie
+        for _, value in member.response.set_cookies:
+            cookie = _parsed(value, self._origin.mount + member.request.target)
+            key = (cookie.name, cookie.domain, cookie.path)
+            self._cookies.pop(key, None)  # the order is that of the last
+            self._cookies[key] = cookie
 
     def cookies(self) -> Cookies:
         """What it holds now, for `restore`."""

@@ -127,17 +127,25 @@ class Response:
                 headers[lower] = first_name, f"{before}, {value}"
             elif lower not in _NOT_SHOWN:
                 headers[lower] = name, value
-        return split(headers.values())
+        names, values, _ = split(headers.values())
+        return names, values
+
+    @property
+    def set_cookies(self) -> list[tuple[str, str]]:
+        """The `Set-Cookie` lines: name and value."""
+        lines = zip(self.names.lower, self.fields, strict=True)
+        return [field for lower, field in lines if lower == "set-cookie"]
 
 
-def split(fields: Iterable[tuple[str, str]]) -> tuple[Names, list[str]]:
-    """Header lines as their names and their values."""
+def split(fields: Iterable[tuple[str, str]]) -> tuple[Names, list[str], int]:
+    """Header lines as their names, their values, and the characters of both."""
     names = []
     values = []
     for name, value in fields:
         names.append(name)
         values.append(value)
-    return names_of(tuple(names)), values
+    known = names_of(tuple(names))
+    return known, values, known.size + sum(map(len, values))
 
 
 def response_of(
@@ -148,9 +156,7 @@ def response_of(
     problem: Problem | None = None,
 ) -> Response:
     """The response with these header lines."""
-    names, values = split(fields)
-    header_size = names.size + sum(map(len, values))
-    return Response(status, reason, names, values, header_size, body, problem)
+    return Response(status, reason, *split(fields), body, problem)
 
 
 class Problem(enum.Enum):

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from batchwsgi.model import Faults, Member, Origin, Response, Unresolved
+from batchwsgi.rules import bad_escape
 
 Json = Any  # a decoded JSON value; its own type says no more
 
@@ -29,7 +30,6 @@ _EXPRESSION = re.compile(
     )\}""",
     re.VERBOSE,
 )
-_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _BAD_TILDE = re.compile(r"~(?![01])")
 _NO_HOST = re.compile(r"(?:[a-z][a-z0-9+.-]*:)?///", re.IGNORECASE)
 INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
@@ -147,7 +147,7 @@ def _reference(expression: re.Match[str], index_of: Callable[[str], int]) -> Ref
         return Reference(text, place, status_code or location)
     if not pointer:
         return Reference(text, place, "body")
-    decoded = "" if _BAD_ESCAPE.search(pointer) else unquote(pointer, errors="strict")
+    decoded = "" if bad_escape(pointer) else unquote(pointer, errors="strict")
     if not decoded or _BAD_TILDE.search(decoded):
         raise ValueError(f"{ascii(pointer)[:60]} is not a JSON Pointer (RFC 6901 §6)")
     tokens = decoded[1:].split("/")

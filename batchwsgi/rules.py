@@ -28,7 +28,8 @@ _PLAIN_TARGET = re.compile(
     r"(?:\?(?:[A-Za-z0-9_~!$&'()*+,;=:@|\[\]/?.^`{}-]++|%[0-9A-Fa-f]{2})*+)?"
 )
 _NEVER_IN_TARGET = re.compile(r"[\x00-\x1f\x7f\\#]")
-_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+bad_escape = re.compile(r"%(?![0-9A-Fa-f]{2})").search
+"""Finds a "%" that is no percent escape (RFC 3986 §2.1)."""
 _CONTROL_BYTE = re.compile(rb"[\x00-\x1f\x7f]")
 _ENCODED_SLASH = re.compile(r"%2f|%5c", re.IGNORECASE)
 # What stays as it is beside letters, digits and "_.-~" when the rest is percent-encoded: printable
@@ -174,7 +175,7 @@ def percent_encoded(uri: str) -> str:
         raise ValueError("not a path: it has to begin with /")
     if uri.startswith("//"):
         raise ValueError("not a path: what follows // is a host")
-    if found := _BAD_ESCAPE.search(uri):
+    if found := bad_escape(uri):
         raise ValueError(f"{_shown(uri[found.start() :][:3])} is not a percent escape")
     path, mark, query = uri.partition("?")
     return quote(path, _PATH_SAFE) + mark + quote(query, _QUERY_SAFE)

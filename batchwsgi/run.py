@@ -157,6 +157,7 @@ class Run:
         else:
             self._write_waiting()
             response = self._write(member, response)
+            self._reckon()
         if response.status >= 400:
             self._schedule.note_failure(member)
         if response.names.sets_cookies:
@@ -174,7 +175,6 @@ class Run:
             member.entry = entry = self._dialect.entry(member)
             self._reply_left -= len(entry)
         self._unwritten.clear()
-        self._reckon()
 
     def _reckon(self) -> None:
         """See how many bytes of entries may wait from now on."""
@@ -190,7 +190,6 @@ class Run:
             self._entry_limit = min(self._entry_limit, self._reply_left)
         elif response.problem is None or response.problem is Problem.TOO_LARGE:
             response = self._at_limit(member, response)
-        self._reckon()
         if len(response.body) > KEPT_BODY and not member.referenced:
             response.body = b""
         return response
@@ -208,7 +207,7 @@ class Run:
             name = "max_reply_size" if of_reply else "max_member_size"
             member.response = response = Problem.TOO_LARGE.response(
                 f"The entry is longer than {limit} bytes (Limits.{name}).",
-                [field for field in response.fields if field[0].lower() == "set-cookie"],
+                response.set_cookies,
             )
             member.entry = self._dialect.entry(member)
             if of_reply:

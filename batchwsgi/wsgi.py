@@ -370,8 +370,7 @@ def _checked_fields(
             kept.append((name, value))
         else:
             log.warning("%s: response header not passed on: %r", _named(request), (name, value))
-    names, values = split(kept)
-    return names, values, names.size + sum(map(len, values))
+    return split(kept)
 
 
 # --- What is built on it -----------------------------------------------------------------------

@@ -45,8 +45,20 @@ def environ(
     **more: Any,
 ) -> Environ:
     """An environ like a server's (PEP 3333); `path` is `PATH_INFO`, with its query."""
-    path, _, query = path.partition("?")
-    made: Environ = {
+    made = bare_environ(method, path, io.BytesIO(body))
+    made["HTTP_HOST"] = "localhost"
+    if body or method in ("POST", "PUT", "PATCH"):
+        made["CONTENT_LENGTH"] = str(len(body))
+    for name, value in (headers or {}).items():
+        made[header_key(name)] = value
+    made.update(more)
+    return made
+
+
+def bare_environ(method: str, target: str, body: io.BytesIO) -> Environ:
+    """An environ without any header."""
+    path, _, query = target.partition("?")
+    return {
         "REQUEST_METHOD": method,
         "SCRIPT_NAME": "",
         "PATH_INFO": path,
@@ -55,22 +67,20 @@ def environ(
         "SERVER_PORT": "80",
         "SERVER_PROTOCOL": "HTTP/1.1",
         "REMOTE_ADDR": "192.0.2.7",
-        "HTTP_HOST": "localhost",
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": "http",
-        "wsgi.input": io.BytesIO(body),
+        "wsgi.input": body,
         "wsgi.errors": io.StringIO(),
         "wsgi.multithread": False,
         "wsgi.multiprocess": False,
         "wsgi.run_once": False,
     }
-    if body or method in ("POST", "PUT", "PATCH"):
-        made["CONTENT_LENGTH"] = str(len(body))
-    for name, value in (headers or {}).items():
-        key = name.upper().replace("-", "_")
-        made[key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"] = value
-    made.update(more)
-    return made
+
+
+def header_key(name: str) -> str:
+    """The key of a header in an environ (RFC 3875 §4.1.18)."""
+    key = name.upper().replace("-", "_")
+    return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"
 
 
 def ask(app: App, request: Environ) -> Reply:

@@ -594,34 +594,34 @@ def test_a_million_repetitions_take_less_than_a_second():
     assert process_time() - started < 1
 
 
-def test_a_reply_that_nests_deep_is_one_fault():
-    """Deep in a framework's stack, and in the shallow one of a pool's thread, alike."""
+def nested(levels):
+    """An application whose replies have so many levels."""
 
     def replying(request, start_response):
         start_response("200 OK", [("Content-Type", "application/json")])
-        return [b"[" * 940 + b"]" * 940]
+        return [b"[" * levels + b"]" * levels]
 
-    def deep(calls, function):
-        return function() if calls == 0 else deep(calls - 1, function)
+    return replying
 
+
+def deep(calls, function):
+    """What `function` gives, so many calls down the stack."""
+    return function() if calls == 0 else deep(calls - 1, function)
+
+
+def test_a_reply_that_nests_deep_is_one_fault():
+    """Deep in a framework's stack, and in the shallow one of a pool's thread, alike."""
     item = {"uri": "/", "headers": {"Accept": "{$responses.0.body#/0/0}"}}
     for threads in (0, 1):
-        wrapped = BatchMiddleware(replying, threads=threads)
+        wrapped = BatchMiddleware(nested(940), threads=threads)
         reply = deep(60, lambda wrapped=wrapped: batch(wrapped, "/", item, item))
         assert "more than 512 levels" in unresolved(reply.entries[1])
 
 
 def test_what_a_deep_stack_cannot_write():
-    def replying(request, start_response):
-        start_response("200 OK", [("Content-Type", "application/json")])
-        return [b"[" * 400 + b"]" * 400]
-
-    def deep(calls, function):
-        return function() if calls == 0 else deep(calls - 1, function)
-
     item = {"uri": "/", "body": "{$responses.0.body}"}
     limit = sys.getrecursionlimit() - len(inspect.stack()) - 250
-    reply = deep(limit, lambda: batch(BatchMiddleware(replying), "/", item))
+    reply = deep(limit, lambda: batch(BatchMiddleware(nested(400)), "/", item))
     assert reply.status == 200
     entry = json.loads(reply.body)["responses"][1]
     if sys.version_info >= (3, 12):  # what C calls has a limit of its own there

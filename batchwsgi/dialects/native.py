@@ -97,8 +97,7 @@ class Native:
         response = member.response
         assert response is not None
         names, values = response.shown()
-        place = names.content_type
-        body, encoding = embedded(response.body, "" if place is None else values[place])
+        body, encoding = embedded(response.body, _content_type(names, values))
         head = _head(names) % (
             '"id":"%s",' % item["id"] if "id" in item else "",
             json_string(item["method"]) if "method" in item else '"get"',
@@ -120,6 +119,12 @@ class Native:
 
 
 _TAILS = {None: b"}", "text": b',"encoding":"text"}', "base64": b',"encoding":"base64"}'}
+
+
+def _content_type(names: Names, values: Sequence[str]) -> str:
+    """The `Content-Type` among those headers; empty if there is none."""
+    place = names.content_type
+    return "" if place is None else values[place]
 
 
 @lru_cache(maxsize=256)  # an application has few
@@ -313,9 +318,7 @@ def _value(response: Response) -> Json:
     """The JSON value of a reply, as references see it. Raises `ValueError` if it has none."""
     if not response.body:
         raise ValueError("the reply is empty")
-    names, values = response.shown()
-    place = names.content_type
-    if place is None or not media_type(values[place]).is_json:
+    if not media_type(_content_type(*response.shown())).is_json:
         raise ValueError("the reply is not JSON")
     return reply_value(response.body)
 

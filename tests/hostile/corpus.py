@@ -39,7 +39,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from ..support import Environ
+from ..support import Environ, bare_environ, header_key
 
 FOLDER = Path(__file__).with_name("corpus")
 
@@ -151,30 +151,13 @@ def environ(request: bytes) -> Environ:
     if not blank or request_line is None:
         raise ValueError(f"no request: {first[:80]!r}")
     method, target, protocol = (part.decode() for part in request_line.groups())
-    path, _, query = target.partition("?")
-    made: Environ = {
-        "REQUEST_METHOD": method,
-        "SCRIPT_NAME": "",
-        "PATH_INFO": path,
-        "QUERY_STRING": query,
-        "SERVER_NAME": "localhost",
-        "SERVER_PORT": "80",
-        "SERVER_PROTOCOL": protocol,
-        "REMOTE_ADDR": "192.0.2.7",
-        "wsgi.version": (1, 0),
-        "wsgi.url_scheme": "http",
-        "wsgi.input": _Input(body),
-        "wsgi.errors": None,
-        "wsgi.multithread": False,
-        "wsgi.multiprocess": False,
-        "wsgi.run_once": False,
-    }
+    made = bare_environ(method, target, _Input(body))
+    made |= {"SERVER_PROTOCOL": protocol, "wsgi.errors": None}
     for line in lines:
         parts = _FIELD.fullmatch(line)
         if parts is None or parts[1].lower() == b"transfer-encoding":
             raise ValueError(f"not for this parser: {line[:80]!r}")
-        key = parts[1].decode().upper().replace("-", "_")
-        key = key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"
+        key = header_key(parts[1].decode())
         if key in made:
             raise ValueError(f"{key} stands twice")
         made[key] = parts[2].decode("latin-1")

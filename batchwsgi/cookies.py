@@ -6,6 +6,8 @@ Names and values travel as they stand, never unquoted.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from operator import attrgetter
 from time import time
 from typing import NamedTuple
 
@@ -32,19 +34,31 @@ class Cookie(NamedTuple):
     field: str
     """The field's value, with a Path."""
 
+    @property
+    def deletes(self) -> bool:
+        """Whether it tells the client to forget a cookie: it has expired."""
+        return self.expires is not None and self.expires <= time()
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What tells it from others (RFC 6265 §5.3)."""
+        return self.name, self.domain, self.path
+
 
 Cookies = dict[tuple[str, str, str], Cookie]
 """Cookies by name, domain and path."""
 
 
-def _parsed(field: str, target: str) -> Cookie:
-    """The cookie that a reply to `target` sets."""
+def _parsed(field: str, target: str) -> Cookie | None:
+    """The cookie that a reply to `target` sets; None for one that breaks its prefix's rule."""
     pair, *rest = field.split(";")
     name, equals, value = pair.partition("=")
     attributes = {}
     for attribute in rest:  # the last of a name counts
         key, _, setting = attribute.partition("=")
         attributes[key.strip(" \t").lower()] = setting.strip(" \t")
+    if not _keeps_prefix(name.strip(" \t").lower(), attributes):
+        return None
     path = attributes.get("path", "")
     if not path.startswith("/"):
         path = default_path(target)
@@ -58,6 +72,20 @@ def _parsed(field: str, target: str) -> Cookie:
         _expiry(attributes),
         field,
     )
+
+
+def _keeps_prefix(lower: str, attributes: dict[str, str]) -> bool:
+    """Whether a cookie of that name has what its prefix promises (RFC 6265bis §4.1.3).
+
+    A browser does not keep one that has not, so that nobody can set it for another host or path.
+    """
+    if lower.startswith("__host-"):
+        return (
+            "secure" in attributes
+            and attributes.get("path") == "/"
+            and not attributes.get("domain")
+        )
+    return not lower.startswith("__secure-") or "secure" in attributes
 
 
 def _expiry(attributes: dict[str, str]) -> float | None:
@@ -87,17 +115,31 @@ class Jar:
         self._origin = origin
         self._cookies: Cookies = {}
 
-    def keep(self, member: Member) -> None:
-        """Take the cookies that `member` sets.
+    def keep(self, members: Iterable[Member]) -> None:
+        """Take the cookies that these members set, which ran one by one or side by side.
 
-        Of several with the same name, Domain and Path only the last: so does a browser.
+        Of several with the same name, Domain and Path only the last: so does a browser. Of members
+        that ran side by side, what one deletes counts after what others set: a neighbour that
+        refreshed the session does not undo a logout.
         """
+        own = [self._set_by(member) for member in members]
+        cookies = [cookie for some in own for cookie in some]
+        if len(own) > 1:
+            cookies.sort(key=attrgetter("deletes"))
+        for cookie in cookies:
+            self._cookies.pop(cookie.key, None)  # the order is that of the last
+            self._cookies[cookie.key] = cookie
+
+    def _set_by(self, member: Member) -> Iterable[Cookie]:
+        """The cookies that `member` sets, of each the last."""
         assert member.response is not None
+        cookies: Cookies = {}
         for _, value in member.response.set_cookies:
             cookie = _parsed(value, self._origin.mount + member.request.target)
-            key = (cookie.name, cookie.domain, cookie.path)
-            self._cookies.pop(key, None)  # the order is that of the last
-            self._cookies[key] = cookie
+            if cookie is not None:
+                cookies.pop(cookie.key, None)
+                cookies[cookie.key] = cookie
+        return cookies.values()
 
     def cookies(self) -> Cookies:
         """What it holds now, for `restore`."""

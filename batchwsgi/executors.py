@@ -16,13 +16,24 @@ from collections.abc import Callable, Generator
 from concurrent import futures
 from contextlib import AbstractContextManager, suppress
 from contextvars import Context
+from functools import partial
+from typing import NamedTuple
 
 from batchwsgi.model import Member, Unavailable
 
 log = logging.getLogger("batchwsgi")
 
 Step = Callable[[Member], None]
+Answer = Callable[[Member], int]
 Transaction = Callable[[], AbstractContextManager[object]]
+
+
+class _Ended(NamedTuple):
+    """What came of a member in a job."""
+
+    member: Member
+    size: int
+    error: BaseException | None
 
 
 class Pool:
@@ -33,6 +44,8 @@ class Pool:
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
+        self.quick_waves = 0
+        """How many waves in a row were quick."""
         self._executors: dict[int, futures.ThreadPoolExecutor] = {}  # by process
 
     def submit(self, job: Callable[[], None]) -> futures.Future[None]:
@@ -48,103 +61,162 @@ class Pool:
 PATIENCE = 0.0005
 """Seconds that a member may take, on average, before others are started beside it."""
 LONGEST_LOOK = 0.016
-"""Seconds between two looks at how long members take, at most; the first is after `PATIENCE`."""
+"""Seconds between two looks of the watch, at most; the first is after `PATIENCE`. Each look costs
+a change of threads."""
+QUICK_WAVES = 8
+"""So many quick waves in a row, and the next ones are not watched."""
 
 
-def side_by_side(wave: list[Member], answer: Step, pool: Pool) -> Generator[Member]:
-    """Answer the members of one wave in this thread and, if they take long, in those of `pool`.
+class SideBySide:
+    """One wave whose members are answered in this thread and, if they take long, in a pool's.
 
     This thread works too, so that a pool that is busy with other batches cannot starve this one. It
-    begins alone, with one job that watches it: members that compute and wait for nothing gain
-    nothing from threads, as they take turns with the GIL. The jobs have at most `pool.threads`
-    members that are not yet given: a slow client holds up none of the pool's threads.
+    begins alone: members that compute and wait for nothing gain nothing from threads, as they take
+    turns with the GIL. After each it looks at the clock. While it is inside a member, one job of
+    the pool watches it, unless the waves before were all quick.
 
-    Lazy; once closed, it starts no more members and waits for those that run.
+    Then jobs take members until none is left, or until nothing more should be started. There are
+    two reasons for that. While the client reads, a slow one must not have the others' answers pile
+    up: at most as many as the pool has threads are under way or done, and not yet given. While this
+    thread is inside a slow member the jobs go on, but what is done is at most `room` bytes, what
+    the reply may still have.
+
+    `answer` answers a member, and returns how many bytes that holds.
     """
-    waiting = deque(wave)
-    ended: queue.SimpleQueue[tuple[Member, BaseException | None]] = queue.SimpleQueue()
-    given = 0
-    slow = False  # whether members take long, or the client that they are given to
-    ahead = 0  # members that jobs have started and that are not yet given
-    running = 0  # those of them that have not ended
-    working = 0  # jobs that work, or will
-    lock = threading.Lock()  # of the last three
-    jobs: list[futures.Future[None]] = []
 
-    before = 0  # how many were given when the watch looked last
-    look = PATIENCE
+    def __init__(self, wave: list[Member], answer: Answer, pool: Pool, room: int) -> None:
+        self._answer = answer
+        self._pool = pool
+        self._waiting = deque(wave)
+        self._ended: queue.SimpleQueue[_Ended] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        """It is held where the next three are changed."""
+        self._room = room
+        """Bytes that may still be done and not given."""
+        self._running = 0
+        """Members that jobs are inside of."""
+        self._working = 0
+        """Jobs that take members, or will."""
+        self._client_reads = False
+        """Whether this thread is outside, where a member was given to."""
+        self._jobs: list[futures.Future[None]] = []
+        self._given = 0
+        self._slow = False
+        """Whether members take long, or the client that they are given to."""
 
-    def submit(job: Callable[[], None]) -> None:
-        jobs[:] = [job for job in jobs if not job.done()]
+    def members(self) -> Generator[Member]:
+        """The members, each when it is answered.
+
+        Lazy; once closed, it starts no more members and waits for those that run. What an answer
+        raises is raised here, also if it was in a job and is found only when this is closed.
+        """
+        count = len(self._waiting)
+        if self._pool.quick_waves < QUICK_WAVES:
+            self._submit(partial(self._watch, 0, PATIENCE))
+        started = time.monotonic()
+        try:
+            while self._given < count:
+                member = self._next()
+                self._given += 1
+                if not self._slow:
+                    self._slow = time.monotonic() - started > PATIENCE * self._given
+                self._client_reads = True
+                yield member
+                self._client_reads = False
+        except GeneratorExit:
+            self._stop()
+            self._raise_what_jobs_raised()
+            raise
+        finally:
+            self._stop()
+        self._pool.quick_waves = 0 if self._slow else self._pool.quick_waves + 1
+
+    def _next(self) -> Member:
+        """The next member that is answered: by a job, or else here."""
+        if self._slow and self._waiting:
+            self._start_jobs()
+        if self._ended.empty() and (member := self._popped()) is not None:
+            self._answer(member)
+            return member
+        ended = self._ended.get()
+        if ended.error is not None:
+            raise ended.error
+        with self._lock:
+            self._room += ended.size
+        return ended.member
+
+    def _start_jobs(self) -> None:
+        """Have as many jobs as there are threads, or members that wait."""
+        with self._lock:
+            more = min(self._pool.threads - self._working, len(self._waiting))
+            self._working += more
+        for _ in range(more):
+            self._submit(self._work)
+
+    def _submit(self, job: Callable[[], None]) -> None:
+        self._jobs = [job for job in self._jobs if not job.done()]
         with suppress(RuntimeError):  # no more threads can be had: those that are there do the rest
-            jobs.append(pool.submit(job))
+            self._jobs.append(self._pool.submit(job))
 
-    def start() -> None:
-        nonlocal working
-        with lock:
-            free = min(pool.threads - working, len(waiting))
-            working += free
-        for _ in range(free):
-            submit(work)
-
-    def watch() -> None:
-        nonlocal slow, before, look
+    def _watch(self, given: int, look: float) -> None:
+        """In a job: see in `look` seconds whether this wave is slow; `given` were given so far."""
         time.sleep(look)
-        if (given - before) * PATIENCE >= look:
-            before = given
-            look = min(2 * look, LONGEST_LOOK)  # each costs the batch a change of threads
-            submit(watch)  # behind what other batches wait for
-        else:
-            slow = True
-            start()
+        if (self._given - given) * PATIENCE < look:
+            self._slow = True
+            self._start_jobs()
+        elif self._waiting:  # a job of its own, behind those of other batches
+            self._submit(partial(self._watch, self._given, min(2 * look, LONGEST_LOOK)))
 
-    def take() -> Member | None:
-        nonlocal ahead, running, working
-        with lock:
-            if waiting and ahead < pool.threads:
-                ahead += 1
-                running += 1
-                return waiting.popleft()
-            working -= 1
-            return None
-
-    def work() -> None:
-        nonlocal running
-        while member := take():
+    def _work(self) -> None:
+        """In a job: take members and answer them."""
+        while (member := self._taken()) is not None:
+            size = 0
             error = None
             try:
-                answer(member)
+                size = self._answer(member)
             except BaseException as raised:  # raised again in the batch's own thread
                 error = raised
-            with lock:
-                running -= 1
-            ended.put((member, error))
+            with self._lock:
+                self._running -= 1
+                self._room -= size
+                self._ended.put(_Ended(member, size, error))
 
-    submit(watch)
-    try:
-        while given < len(wave):
-            if slow and waiting:
-                start()
-            with lock:
-                mine = waiting.popleft() if waiting and ended.empty() else None
-            if mine is not None:
-                member = mine
-                answer(member)
-            else:
-                member, error = ended.get()
-                with lock:
-                    ahead -= 1
-                if error is not None:
-                    raise error
-            given += 1
-            yield member
-    finally:
-        with lock:
-            waiting.clear()
-            early = running > 0
-        begun = [job for job in jobs if not job.cancel()]
+    def _taken(self) -> Member | None:
+        """A member for a job; None if it is to end."""
+        with self._lock:
+            if self._may_start() and (member := self._popped()) is not None:
+                self._running += 1
+                return member
+            self._working -= 1
+            return None
+
+    def _popped(self) -> Member | None:
+        """The next member that waits, for whoever is first; None if there is none."""
+        try:
+            return self._waiting.popleft()
+        except IndexError:
+            return None
+
+    def _may_start(self) -> bool:
+        if self._client_reads:
+            return self._running + self._ended.qsize() < self._pool.threads
+        return self._room > 0
+
+    def _stop(self) -> None:
+        """Start no more members, and wait for those that run."""
+        with self._lock:
+            self._waiting.clear()
+            early = self._running > 0
+        begun = [job for job in self._jobs if not job.cancel()]
         if early:
             futures.wait(begun)
+
+    def _raise_what_jobs_raised(self) -> None:
+        """What stops a worker stops it, though nobody asks for the member any more."""
+        while not self._ended.empty():
+            ended = self._ended.get()
+            if ended.error is not None:
+                raise ended.error
 
 
 class Undo(Exception):

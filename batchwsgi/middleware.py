@@ -48,7 +48,8 @@ class BatchMiddleware:
     - `limits`: what one batch may use; see `Limits`.
     - `member_headers`: more request headers that a member may set; `"X-Ms-*"` is a prefix.
     - `environ_keys`: more keys of the outer environ that members inherit.
-    - `authorize`: called with each member's environ just before the application. It refuses by
+    - `authorize`: called with each member's environ just before the application, also for members
+      of another endpoint outside this one and for sub-requests that pass through. It refuses by
       raising a `werkzeug.exceptions.HTTPException`, which becomes that member's response. Any other
       exception, or a return value that is not None, is that member's `application-error`.
     - `transaction`: a callable that returns a context manager; a batch with `on-fail: rollback`
@@ -105,7 +106,9 @@ class BatchMiddleware:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a batch (PEP 3333), or pass the request through."""
         if environ.get("PATH_INFO") != self._path_info:
-            return self.app(environ, start_response)
+            # A member of another endpoint outside, or a sub-request: `authorize` holds for it too.
+            app = self._members_app if MARK in environ else self.app
+            return app(environ, start_response)
         deadline = monotonic() + self.limits.deadline
         status = "200 OK"
         try:
@@ -133,6 +136,7 @@ class BatchMiddleware:
             self._environ_keys,
             without=("HTTP_ACCEPT",) if is_of_the_batch(accept) else (),
             multithread=self._pool is not None,
+            deadline=deadline,
         )
         batch = dialect.decode(document, self._rules, outer.origin)
         run = Run(

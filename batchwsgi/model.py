@@ -24,9 +24,13 @@ FAULTS_LISTED = 100
 """How many faults a refusal lists; it then says how many more there are."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Request:
-    """One sub-request, complete, in the words of RFC 9110 and 9112."""
+    """One sub-request, complete, in the words of RFC 9110 and 9112.
+
+    Its `repr` has the method and the path alone: error reports print the request that it is part of
+    (Django mails all of it), and headers, query and body may have secrets.
+    """
 
     method: str
     """As on the wire, upper case."""
@@ -36,6 +40,14 @@ class Request:
     """Pairs in order; a name can repeat."""
     body: bytes = b""
     """As it is sent; its length is the `Content-Length`."""
+
+    def __repr__(self) -> str:
+        return f"<Request {self.method} {self.path}>"
+
+    @property
+    def path(self) -> str:
+        """The target without its query."""
+        return self.target.partition("?")[0]
 
 
 is_token = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+").fullmatch
@@ -47,6 +59,13 @@ _NOT_SHOWN = frozenset(
         "trailers transfer-encoding upgrade set-cookie"
     ).split()
 )
+_OFFLOADING = frozenset(["x-accel-redirect", "x-sendfile", "x-lighttpd-send-file"])
+"""Headers that tell a server or proxy to send a file, by its internal path, as the body."""
+
+
+def _is_shown(lower: str) -> bool:
+    """Whether a client sees the header: it is not about a connection, a cookie, or for a proxy."""
+    return not (lower in _NOT_SHOWN or lower in _OFFLOADING or lower.startswith("x-accel-"))
 
 
 class Names:
@@ -68,9 +87,11 @@ class Names:
         self.content_type = lower.index("content-type") if "content-type" in lower else None
         """The place of the first `Content-Type`, or None."""
         self.sets_cookies = "set-cookie" in lower
+        self.offloads = not _OFFLOADING.isdisjoint(lower)
+        """Whether the server is told to send a file in place of the body."""
         self.size = sum(map(len, sent))
         """Characters of all."""
-        self.shown_as_sent = len(set(lower)) == len(lower) and _NOT_SHOWN.isdisjoint(lower)
+        self.shown_as_sent = len(set(lower)) == len(lower) and all(map(_is_shown, lower))
         """Whether the lines are shown as they are: none is hidden, none joined with another."""
 
 
@@ -78,7 +99,7 @@ names_of = lru_cache(maxsize=256)(Names)
 """`Names` by the names as sent."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Response:
     """What was answered to one sub-request: by the application, or by the endpoint in its place."""
 
@@ -95,8 +116,13 @@ class Response:
     body: bytes = b""
     """Empty where the method or status has none (RFC 9110 §6.4.1), and once it is let go."""
     problem: Problem | None = None
-    """Why the endpoint answers in the application's place; None where it does not. `TOO_LARGE` is
-    also what `wsgi` calls a response that it cut off, until the endpoint's own replaces it."""
+    """Why the endpoint answered in the application's place; None where it did not."""
+    unfit: Problem | None = None
+    """Why the application's response cannot be a member's; None where it can. A response that was
+    cut off (`TOO_LARGE`, `TIMEOUT`) has lost its body."""
+
+    def __repr__(self) -> str:
+        return f"<Response {self.status} {self.reason}>"
 
     @property
     def fields(self) -> list[tuple[str, str]]:
@@ -116,7 +142,8 @@ class Response:
         """The headers that a client is shown, names and values.
 
         Repeated ones are joined (RFC 9110 §5.3). Not shown is what is about a connection (§7.6.1),
-        which a member has not, and `Set-Cookie`, which goes where scripts do not see it.
+        which a member has not; `Set-Cookie`, which goes where scripts do not see it; and what is
+        for a proxy, such as `X-Accel-*`.
         """
         if self.names.shown_as_sent:
             return self.names, self.values
@@ -125,7 +152,7 @@ class Response:
             if lower in headers:
                 first_name, before = headers[lower]
                 headers[lower] = first_name, f"{before}, {value}"
-            elif lower not in _NOT_SHOWN:
+            elif _is_shown(lower):
                 headers[lower] = name, value
         names, values, _ = split(headers.values())
         return names, values
@@ -173,6 +200,9 @@ class Problem(enum.Enum):
     REPLY_LIMIT = "reply-limit", 503, "Not executed: the limit of the whole reply was used up"
     APPLICATION_ERROR = "application-error", 500, "Executed: the application failed"
     TOO_LARGE = "too-large", 502, "Executed: the reply passed a limit and was cut off"
+    TIMEOUT = "timeout", 504, "Executed: the reply was not complete in time and was cut off"
+    OFFLOADED = "offloaded", 502, "Executed: the reply is a file that the server would have sent"
+    INCOMPLETE = "incomplete", 502, "Executed: the reply ended before its Content-Length"
 
     def __init__(self, kind: str, status: int, title: str) -> None:
         self.kind = kind
@@ -185,7 +215,7 @@ class Problem(enum.Enum):
             "type": f"urn:problem-type:batchwsgi:{self.kind}",
             "title": self.title,
             "status": self.status,
-            "detail": _shortened(detail),
+            "detail": shortened(detail),
         }
         return response_of(
             self.status,
@@ -283,24 +313,32 @@ class Fault(NamedTuple):
 class Faults:
     """The faults of a batch document: the first `FAULTS_LISTED`, and how many there are.
 
-    What one document can have wrong is bounded by nothing else, so neither are pointers made for
-    those that are not listed, nor are they much longer than `LONGEST` characters.
+    A document can have hundreds of thousands: pointers are made for those that are listed alone,
+    and are not much longer than `LONGEST` characters.
     """
 
     def __init__(self) -> None:
-        self.within: tuple[str | int, ...] = ()
-        """The place that those of `add` are relative to, as reference tokens."""
         self.listed: list[Fault] = []
         self.count = 0
+        self._within: tuple[str | int, ...] = ()
+        self._once: set[tuple[str | int, ...]] = set()
+
+    def enter(self, *place: str | int) -> None:
+        """From now on all places are relative to this one, given as reference tokens."""
+        self._within = place
+        self._once.clear()
 
     def add(self, detail: str, *place: str | int) -> None:
-        """Note that something is wrong at `place`; a place has one fault."""
+        """Note that something is wrong at `place`."""
         if len(self.listed) < FAULTS_LISTED:
-            pointer = _pointer(*self.within, *place)
-            if any(fault.pointer == pointer for fault in self.listed):
-                return
-            self.listed.append(Fault(pointer, _shortened(detail)))
+            self.listed.append(Fault(_pointer(*self._within, *place), shortened(detail)))
         self.count += 1
+
+    def add_once(self, detail: str, *place: str | int) -> None:
+        """The same for a place that is looked at twice: only its first fault counts."""
+        if place not in self._once:
+            self._once.add(place)
+            self.add(detail, *place)
 
     def __bool__(self) -> bool:
         return self.count > 0
@@ -310,8 +348,14 @@ LONGEST = 300
 """Characters of a pointer or a detail."""
 
 
-def _shortened(detail: str) -> str:
+def shortened(detail: str) -> str:
+    """`detail` with at most `LONGEST` characters and an ellipsis."""
     return detail if len(detail) <= LONGEST else f"{detail[:LONGEST]}…"
+
+
+def shown(text: str) -> str:
+    """`text` as an error can show it: quoted, escaped, short."""
+    return ascii(text if len(text) <= 60 else text[:57] + "...")
 
 
 def _pointer(*tokens: str | int) -> str:
@@ -333,7 +377,7 @@ class BatchError(Exception):
 
     def __init__(self, detail: str, faults: Faults | None = None) -> None:
         super().__init__(detail)
-        self.detail = f"{_shortened(detail)} Nothing was executed."
+        self.detail = f"{shortened(detail)} Nothing was executed."
         self.faults = faults or Faults()
 
     def document(self) -> bytes:

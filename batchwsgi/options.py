@@ -39,6 +39,9 @@ class Limits:
     max_headers: int = 50
     """Headers that one member sets."""
 
+    max_header_size: int = 8190
+    """One header that a member sets, name and value together. gunicorn's limit for a field."""
+
     max_member_size: int = 1024 * 1024
     """One member's entry, as it is encoded for the reply; its body is read no further than this."""
 
@@ -50,7 +53,8 @@ class Limits:
 
     deadline: float = 20.0
     """Seconds, on the monotonic clock, from the call of the middleware. No member *starts* after
-    it: WSGI cannot stop one that runs. gunicorn kills a worker after 30 s. 0: none starts."""
+    it, and a response that goes on is ended between two of its chunks; WSGI cannot stop a member
+    otherwise. gunicorn kills a worker after 30 s. 0: none starts."""
 
     def __post_init__(self) -> None:
         for field in fields(self):

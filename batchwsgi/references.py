@@ -11,16 +11,19 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
-from urllib.parse import quote, unquote, urljoin, urlsplit
+from urllib.parse import quote, unquote
 
-from batchwsgi.model import Faults, Member, Origin, Response, Unresolved
+from batchwsgi.model import Member, Origin, Response, Unresolved, shown
 from batchwsgi.rules import bad_escape
 
 Json = Any  # a decoded JSON value; its own type says no more
 
-_START = re.compile(r"\{\$(\$?)responses\.")
+_LONGEST = 1024
+"""Characters of an expression: a pointer of 1 MB is half a million tokens, and takes 73 MB."""
+_START = re.compile(r"\{\$(\$*+)responses\.")
 _EXPRESSION = re.compile(
     r"""\{\$responses\.([A-Za-z0-9_-]{1,64})\.(?:
         body (?: \# ( (?: /[^}]* )? ) )?
@@ -31,7 +34,6 @@ _EXPRESSION = re.compile(
     re.VERBOSE,
 )
 _BAD_TILDE = re.compile(r"~(?![01])")
-_NO_HOST = re.compile(r"(?:[a-z][a-z0-9+.-]*:)?///", re.IGNORECASE)
 INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 """The index of an array's element (RFC 6901 §4), or of an item."""
 
@@ -91,25 +93,31 @@ class Template(NamedTuple):
 
 
 def compiled(
-    value: Json, place: tuple[str | int, ...], index_of: Callable[[str], int], faults: Faults
+    value: Json,
+    place: tuple[str | int, ...],
+    index_of: Callable[[str], int],
+    add_fault: Callable[..., None],
 ) -> Json:
     """`value` with a `Template` in the place of each string that has references.
 
     Only values are looked at, never names. `index_of` gives the place of the item with an id or
-    index, or raises `ValueError`; faults are added with `place`, where `value` stands.
+    index, or raises `ValueError`. `add_fault` is called with what is wrong and where, as reference
+    tokens; `place` is where `value` stands.
     """
     if isinstance(value, str):
         try:
             return _template(value, index_of) if "{$" in value else value
         except ValueError as error:
-            faults.add(str(error), *place)
+            add_fault(str(error), *place)
     elif isinstance(value, dict):
         return {
-            name: compiled(inner, (*place, name), index_of, faults) for name, inner in value.items()
+            name: compiled(inner, (*place, name), index_of, add_fault)
+            for name, inner in value.items()
         }
     elif isinstance(value, list):
         return [
-            compiled(inner, (*place, index), index_of, faults) for index, inner in enumerate(value)
+            compiled(inner, (*place, index), index_of, add_fault)
+            for index, inner in enumerate(value)
         ]
     return value
 
@@ -122,14 +130,16 @@ def _template(text: str, index_of: Callable[[str], int]) -> str | Template:
         if start.start() < end:  # inside the pointer of the expression before
             continue
         pieces.append(text[end : start.start()])
-        if start[1]:  # "{$$responses." stands for "{$responses."
-            pieces.append("{$responses.")
+        if start[1]:  # "{$$responses." stands for "{$responses.", and so on
+            pieces.append(f"{{{start[1]}responses.")
             end = start.end()
             continue
-        expression = _EXPRESSION.match(text, start.start())
+        expression = _EXPRESSION.match(text, start.start(), start.start() + _LONGEST)
         if expression is None:
-            shown = ascii(text[start.start() :][:60])
-            raise ValueError(f"{shown} is not an expression that there is")
+            raise ValueError(
+                f"{shown(text[start.start() : start.start() + 61])} is not an expression "
+                f"that there is, or has more than {_LONGEST} characters"
+            )
         pieces.append(_reference(expression, index_of))
         end = expression.end()
     pieces.append(text[end:])
@@ -149,7 +159,7 @@ def _reference(expression: re.Match[str], index_of: Callable[[str], int]) -> Ref
         return Reference(text, place, "body")
     decoded = "" if bad_escape(pointer) else unquote(pointer, errors="strict")
     if not decoded or _BAD_TILDE.search(decoded):
-        raise ValueError(f"{ascii(pointer)[:60]} is not a JSON Pointer (RFC 6901 §6)")
+        raise ValueError(f"{shown(pointer)} is not a JSON Pointer (RFC 6901 §6)")
     tokens = decoded[1:].split("/")
     unescaped = (token.replace("~1", "/").replace("~0", "~") for token in tokens)
     return Reference(text, place, "body", pointer=tuple(unescaped))
@@ -181,7 +191,12 @@ def filled(value: Json, fill: Callable[[Template], Json]) -> Json:
 class Replies:
     """What references find: the replies to `members` so far, by the member's place.
 
-    `decode` gives the JSON value of a response; `origin` is the outer request's.
+    `decode` gives the JSON value of a response; `origin` is the outer request's. `expect` tells
+    beforehand which references there are.
+
+    A decoded body takes up to forty times its size. So it is decoded once, when a member first
+    needs it, all that later members need of it is looked up, and it is let go. What is kept of it
+    is JSON text.
     """
 
     def __init__(
@@ -189,21 +204,28 @@ class Replies:
         members: Sequence[Member],
         origin: Origin,
         decode: Callable[[Response], Json],
+        limit: int,
     ) -> None:
         self._members = members
         self._origin = origin
         self._decode = decode
-        self._bodies: dict[int, Json] = {}
-        self._values: dict[Reference, Json] = {}
+        self._limit = limit
+        self._expected: dict[int, list[list[Reference]]] = {}  # by place, a list for each member
+        self._found: dict[Reference, str] = {}
+        self._missing: dict[Reference, str] = {}
+        self._lock = threading.Lock()  # so that not every thread decodes a body of its own
+
+    def expect(self, used: Iterable[Reference]) -> None:
+        """Note what one member needs."""
+        own: dict[int, dict[Reference, None]] = {}
+        for reference in used:
+            own.setdefault(reference.place, {})[reference] = None
+        for place, needed in own.items():
+            self._expected.setdefault(place, []).append([*needed])
 
     def value(self, reference: Reference) -> Json:
         """What `reference` stands for. Raises `Unresolved`, naming it."""
-        if reference not in self._values:
-            try:
-                self._values[reference] = self._found(reference)
-            except (ValueError, LookupError) as error:
-                raise Unresolved(f"{reference.text[:200]}: {error}") from None
-        return self._values[reference]
+        return json.loads(self._json(reference))
 
     def text(self, reference: Reference) -> str:
         """The same as a part of a longer string. Raises `Unresolved` if it is not a scalar."""
@@ -212,72 +234,158 @@ class Replies:
             raise Unresolved(f"{reference.text[:200]}: not a scalar, and not alone in its place")
         return value if isinstance(value, str) else json.dumps(value)
 
-    def check_size(self, used: Iterable[Reference], limit: int) -> None:
-        """Refuse to bring more than `limit` bytes (as JSON) into one member, before any is brought.
+    def check_size(self, used: Iterable[Reference]) -> None:
+        """Refuse to bring more than the limit (as JSON) into one member, before any is brought.
 
         What is small can be repeated: thirty doublings of ten bytes are ten gigabytes.
         """
-        sizes: dict[Reference, int] = {}
         total = 0
         for reference in used:
-            if reference not in sizes:
-                sizes[reference] = len(json.dumps(self.value(reference)))
-            total += sizes[reference]
-            if total > limit:
+            total += len(self._json(reference))
+            if total > self._limit:
                 raise Unresolved(
-                    f"{reference.text[:200]}: more than {limit} bytes in all "
+                    f"{reference.text[:200]}: more than {self._limit} bytes in all "
                     "(Limits.max_reference_size)"
                 )
 
-    def _found(self, reference: Reference) -> Json:
-        member = self._members[reference.place]
-        response = member.response
-        assert response is not None  # it is a dependency, and succeeded
-        if reference.part == "status_code":
-            return response.status
-        if reference.part == "location":
-            return self._location(member.request.target, response)
-        if reference.part == "header":
-            names, values = response.shown()
-            if reference.name not in names.lower:
-                raise LookupError("the reply has no such header")
-            return values[names.lower.index(reference.name)]
-        if reference.place not in self._bodies:
-            self._bodies[reference.place] = self._decode(response)
-        value = self._bodies[reference.place]
-        for step in reference.pointer:
-            if isinstance(value, dict) and step in value:
-                value = value[step]
-            elif isinstance(value, list) and INDEX.fullmatch(step) and int(step) < len(value):
-                value = value[int(step)]
-            else:
-                raise LookupError(f"the reply has no {ascii(step)[:60]} there")
-        return value
+    def _json(self, reference: Reference) -> str:
+        """What `reference` stands for, as JSON. Raises `Unresolved`, naming it."""
+        with self._lock:
+            if reference.place in self._expected:
+                self._look_up(reference.place)
+        if reference in self._missing:
+            raise Unresolved(f"{reference.text[:200]}: {self._missing[reference]}")
+        return self._found[reference]
 
-    def _location(self, target: str, response: Response) -> str:
-        """The `Location` of a reply to `target`, as a `uri` of this batch.
+    def _look_up(self, place: int) -> None:
+        """Find what members need of the reply of the one at `place`.
 
-        Resolved against the member's own URL (RFC 9110 §10.2.2, RFC 3986 §5.2). No socket is
-        opened, and TLS often ends at a proxy: http and https are one origin.
+        Of what is too much for one member, `check_size` refuses the first that is over the limit,
+        so the rest is not looked at.
         """
-        if "Location" not in response.headers:
-            raise LookupError("the reply has no Location")
-        location = response.headers["Location"].strip(" \t")
-        mount = self._origin.mount
-        found = urlsplit(urljoin(f"http://{self._origin.host}{mount}{target}", location))
-        own = _without_default_port(self._origin.host)
-        if (
-            found.scheme not in ("http", "https")
-            or _without_default_port(found.netloc) != own
-            or _NO_HOST.match(location)  # which urljoin takes for our own
-            or "\t" in location  # which it drops
-        ):
-            raise LookupError("its Location is of another origin")
-        path = found.path or "/"
-        if path != mount and not path.startswith(f"{mount}/"):
-            raise LookupError("its Location is outside the application's mount")
-        uri = path[len(mount) :] or "/"
-        return f"{uri}?{found.query}" if found.query else uri
+        reply = _Reply(self._members[place], self._origin, self._decode)
+        for needed in self._expected.pop(place):
+            left = self._limit
+            for reference in needed:
+                try:
+                    self._found[reference] = text = reply.part(reference)
+                except (ValueError, LookupError) as error:
+                    self._missing[reference] = str(error)
+                    break
+                except RecursionError:
+                    self._missing[reference] = "it has more levels than can be read here"
+                    break
+                left -= len(text)
+                if left < 0:
+                    break
+
+
+class _Reply:
+    """The reply of one member, in the parts that references can name, each as JSON."""
+
+    def __init__(self, member: Member, origin: Origin, decode: Callable[[Response], Json]) -> None:
+        assert member.response is not None  # it is a dependency, and succeeded
+        self._target = member.request.target
+        self._response = member.response
+        self._origin = origin
+        self._decode = decode
+        self._body: list[Json] = []  # decoded at first use
+        self._texts: dict[int, str] = {}  # by the identity of the value, which `_body` keeps
+
+    def part(self, reference: Reference) -> str:
+        """What `reference` stands for. Raises `ValueError` or `LookupError`."""
+        if reference.part == "body":
+            return self._in_body(reference.pointer)
+        if reference.part == "status_code":
+            return str(self._response.status)
+        if reference.part == "location":
+            return json.dumps(location(self._target, self._response, self._origin))
+        names, values = self._response.shown()
+        if reference.name not in names.lower:
+            raise LookupError("the reply has no such header")
+        return json.dumps(values[names.lower.index(reference.name)])
+
+    def _in_body(self, pointer: Iterable[str]) -> str:
+        if not self._body:
+            self._body.append(self._decode(self._response))
+        value = _pointed(self._body[0], pointer)
+        if id(value) not in self._texts:
+            self._texts[id(value)] = json.dumps(value)
+        return self._texts[id(value)]
+
+
+def _pointed(value: Json, pointer: Iterable[str]) -> Json:
+    """What those reference tokens lead to (RFC 6901 §4). Raises `LookupError`."""
+    for step in pointer:
+        if isinstance(value, dict) and step in value:
+            value = value[step]
+        elif isinstance(value, list) and INDEX.fullmatch(step) and int(step) < len(value):
+            value = value[int(step)]
+        else:
+            raise LookupError(f"the reply has no {shown(step)} there")
+    return value
+
+
+# --- Location ----------------------------------------------------------------------------------
+
+_REFERENCE = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*):)?(?://([^/?#]*))?([^?#]*)(?:\?([^#]*))?")
+"""RFC 3986 appendix B: scheme, authority, path, query; a fragment is left over."""
+
+
+def location(target: str, response: Response, origin: Origin) -> str:
+    """The `Location` of a response to `target`, as path and query relative to the mount.
+
+    Resolved against the member's own URL (RFC 9110 §10.2.2, RFC 3986 §5.2). No socket is opened,
+    and TLS often ends at a proxy: http and https are one origin. Raises `LookupError` for one that
+    is not there, of another origin, or outside the mount.
+    """
+    if "Location" not in response.headers:
+        raise LookupError("the reply has no Location")
+    scheme, host, path, query = _resolved(response.headers["Location"].strip(" \t"), target, origin)
+    if scheme not in ("http", "https") or host != _without_default_port(origin.host):
+        raise LookupError("its Location is of another origin")
+    mount = origin.mount
+    if path != mount and not path.startswith(f"{mount}/"):
+        raise LookupError("its Location is outside the application's mount")
+    uri = path[len(mount) :] or "/"
+    return uri if query is None else f"{uri}?{query}"
+
+
+def _resolved(reference: str, target: str, origin: Origin) -> tuple[str, str, str, str | None]:
+    """Scheme, host, path and query of a URI reference in a response to `target` (RFC 3986 §5.2.2).
+
+    Empty segments stay as they are (`urllib.parse.urljoin` drops them).
+    """
+    parts = _REFERENCE.match(reference)
+    assert parts is not None  # it matches everything
+    scheme, host, path, query = parts.groups()
+    if scheme is not None or host is not None:
+        own = _without_default_port(host or "")
+        return (scheme or "http").lower(), own, _without_dots(path) or "/", query
+    base_path, mark, base_query = (origin.mount + target).partition("?")
+    if not path:
+        query = (base_query if mark else None) if query is None else query
+        path = base_path
+    elif path.startswith("/"):
+        path = _without_dots(path)
+    else:
+        path = _without_dots(base_path[: base_path.rindex("/") + 1] + path)
+    return "http", _without_default_port(origin.host), path, query
+
+
+def _without_dots(path: str) -> str:
+    """`path` with its dot segments removed (RFC 3986 §5.2.4)."""
+    kept: list[str] = []
+    segments = path.split("/")
+    for place, segment in enumerate(segments):
+        if segment not in (".", ".."):
+            kept.append(segment)
+            continue
+        if segment == ".." and len(kept) > 1:
+            kept.pop()
+        if place == len(segments) - 1:  # what ends in a dot segment ends in a slash
+            kept.append("")
+    return "/".join(kept)
 
 
 def _without_default_port(host: str) -> str:

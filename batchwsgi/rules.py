@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from urllib.parse import quote, unquote_to_bytes
 
-from batchwsgi.model import is_token
+from batchwsgi.model import is_token, shown
 from batchwsgi.options import Limits
 
 _METHODS = {  # the usual ones, as clients spell them: they need no second look
@@ -18,6 +18,8 @@ _METHODS = {  # the usual ones, as clients spell them: they need no second look
     for method in ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
     for spelled in (method, method.lower())
 }
+_LONGEST_METHOD = 32
+"""Characters: it is logged, and echoed."""
 _HEADER_NAME = re.compile(r"[A-Za-z0-9-]+")  # no underscore: WSGI folds "-" and "_"
 _HEADER_VALUE = re.compile(r"[\x20-\x7e\x80-\xff]*")
 
@@ -41,19 +43,24 @@ _MEMBER_HEADERS = frozenset(
     (
         "accept accept-language authorization content-type content-language content-disposition "
         "if-match if-none-match if-modified-since if-unmodified-since if-range range prefer "
-        "idempotency-key x-requested-with x-csrftoken x-csrf-token"
+        "idempotency-key x-requested-with x-csrftoken x-csrf-token "
+        "traceparent tracestate baggage x-request-id x-correlation-id"
     ).split()
 )
 # Who the client is, where the request goes and where it ends: that always comes from the outer
-# request (CVE-2022-24112: a member's own X-Real-IP was trusted).
+# request (CVE-2022-24112: a member's own X-Real-IP was trusted). `X-HTTP-Method` is not among them:
+# clients of SharePoint need it, and where an operator names it the application reads it anyway.
 _NEVER = frozenset(
     (
-        "host cookie origin referer forwarded x-real-ip x-http-method-override x-original-url "
-        "x-rewrite-url connection keep-alive te trailer trailers transfer-encoding upgrade "
-        "http2-settings content-length expect"
+        "host cookie origin referer via forwarded x-forwarded x-real-ip x-client-ip "
+        "x-cluster-client-ip true-client-ip cf-connecting-ip x-http-method-override "
+        "x-method-override x-rewrite-url connection keep-alive te trailer trailers "
+        "transfer-encoding upgrade http2-settings content-length expect"
     ).split()
 )
-_NEVER_PREFIXES = ("x-forwarded-", "remote-", "proxy", "sec-")
+_NEVER_PREFIXES = ("x-forwarded-", "x-original-", "x-remote-", "remote-", "proxy", "sec-")
+_TOO_WIDE = frozenset(["*", "x*", "x-*"])
+"""Prefixes that mean more headers than anybody can overlook."""
 
 
 class Rules:
@@ -62,7 +69,7 @@ class Rules:
     `path` is the endpoint's own, `member_headers` are the names that the operator adds to those a
     member may set (a name, or a prefix and `*`). `encoded_slashes` lets `%2F` and `%5C` through in
     paths; `can_roll_back` tells that there is a transaction. Raises `ValueError` for a header that
-    no member may ever set, or that is malformed.
+    no member may ever set, or that is malformed, and for a prefix that says next to nothing.
     """
 
     def __init__(
@@ -85,6 +92,8 @@ class Rules:
 
     def target(self, uri: str, query: str = "") -> str:
         """The target that `uri` means, with `query` (percent-encoded) added to its own."""
+        if len(uri) > self.limits.max_uri_length:  # before anything is encoded or decoded
+            raise self._too_long(f"at least {len(uri)}")
         if "/." not in uri and _PLAIN_TARGET.fullmatch(uri):
             target = uri
             if self._path in uri and uri.partition("?")[0] == self._path:
@@ -99,17 +108,20 @@ class Rules:
                 target += "&"
             target += query
         if len(target) > self.limits.max_uri_length:
-            raise ValueError(
-                f"{len(target)} bytes as encoded, at most {self.limits.max_uri_length} "
-                "(Limits.max_uri_length)"
-            )
+            raise self._too_long(str(len(target)))
         return target
+
+    def _too_long(self, length: str) -> ValueError:
+        limit = self.limits.max_uri_length
+        return ValueError(f"{length} bytes as encoded, at most {limit} (Limits.max_uri_length)")
 
     def _check_path(self, path: str) -> None:
         """Refuse a percent-encoded path that, once decoded, may lead elsewhere than it says."""
         decoded = unquote_to_bytes(path)
         if _CONTROL_BYTE.search(decoded):
             raise ValueError("the path has an encoded control character")
+        if not _is_utf8(decoded):  # Bottle drops such bytes: "/%ffadmin" is its "/admin"
+            raise ValueError("the path, once decoded, is not UTF-8")
         if not self._encoded_slashes and (found := _ENCODED_SLASH.search(path)):
             raise ValueError(
                 f"the path has an encoded slash, {found[0]}; "
@@ -132,7 +144,17 @@ class Rules:
             )
 
     def header(self, name: str, value: str) -> tuple[str, str]:
-        """One header that a member may set, its value trimmed (RFC 9110 §5.5)."""
+        """One header that a member may set, its value trimmed (RFC 9110 §5.5).
+
+        Its length is looked at first. A server's own limit does not see members, and frameworks
+        parse some headers in quadratic time: 64 KB of commas in `Content-Type` stop a process that
+        runs CherryPy for four seconds.
+        """
+        if len(name) + len(value) > self.limits.max_header_size:
+            raise ValueError(
+                f"name and value have {len(name) + len(value)} bytes, "
+                f"at most {self.limits.max_header_size} (Limits.max_header_size)"
+            )
         # The form first: "ſec-fetch-site".lower() and others change into ASCII.
         check_header_name(name)
         lower = name.lower()
@@ -154,9 +176,11 @@ def checked_method(method: str) -> str:
     """The method in upper case: an RFC 9110 token, but not `CONNECT` or `TRACE`."""
     if known := _METHODS.get(method):
         return known
-    # The check comes before the change of case: "poſt".upper() is "POST".
+    # The checks come before the change of case: "poſt".upper() is "POST".
+    if len(method) > _LONGEST_METHOD:
+        raise ValueError(f"{len(method)} characters, a method has at most {_LONGEST_METHOD}")
     if not is_token(method):
-        raise ValueError(f"{_shown(method)} is not a method (RFC 9110 §9.1)")
+        raise ValueError(f"{shown(method)} is not a method (RFC 9110 §9.1)")
     upper = method.upper()
     if upper in ("CONNECT", "TRACE"):
         raise ValueError(f"{upper} cannot be part of a batch")
@@ -170,13 +194,13 @@ def percent_encoded(uri: str) -> str:
     is looked at as it was sent: URL parsers drop TAB, CR, LF and leading controls silently.
     """
     if found := _NEVER_IN_TARGET.search(uri):
-        raise ValueError(f"{_shown(found[0])} is not allowed in a uri")
+        raise ValueError(f"{shown(found[0])} is not allowed in a uri")
     if not uri.startswith("/"):
         raise ValueError("not a path: it has to begin with /")
     if uri.startswith("//"):
         raise ValueError("not a path: what follows // is a host")
     if found := bad_escape(uri):
-        raise ValueError(f"{_shown(uri[found.start() :][:3])} is not a percent escape")
+        raise ValueError(f"{shown(uri[found.start() :][:3])} is not a percent escape")
     path, mark, query = uri.partition("?")
     return quote(path, _PATH_SAFE) + mark + quote(query, _QUERY_SAFE)
 
@@ -184,7 +208,7 @@ def percent_encoded(uri: str) -> str:
 def check_header_name(name: str) -> None:
     """Refuse with `ValueError` a header name that WSGI cannot tell from others."""
     if not _HEADER_NAME.fullmatch(name):
-        raise ValueError(f"{_shown(name)} is not a header name of letters, digits and hyphens")
+        raise ValueError(f"{shown(name)} is not a header name of letters, digits and hyphens")
 
 
 def checked_header_value(value: str) -> str:
@@ -213,9 +237,11 @@ def _operators_header(name: str) -> str:
         raise TypeError(f"member_headers: {name!r} is not a string")
     stem = name.removesuffix("*")
     if not (_HEADER_NAME.fullmatch(stem) or name == "*"):
-        raise ValueError(f"member_headers: {_shown(name)} is not a header name")
+        raise ValueError(f"member_headers: {shown(name)} is not a header name")
     if _is_never(stem.lower()):
         raise ValueError(f"member_headers: {name} can never be set by a member")
+    if name.lower() in _TOO_WIDE:
+        raise ValueError(f"member_headers: {name} says too little; a prefix names one purpose")
     return name.lower()
 
 
@@ -223,6 +249,9 @@ def _is_never(lower: str) -> bool:
     return lower in _NEVER or lower.startswith(_NEVER_PREFIXES)
 
 
-def _shown(text: str) -> str:
-    """`text` as an error can show it: quoted, escaped, short."""
-    return ascii(text if len(text) <= 60 else text[:57] + "...")
+def _is_utf8(decoded: bytes) -> bool:
+    try:
+        decoded.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

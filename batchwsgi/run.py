@@ -23,6 +23,14 @@ from batchwsgi.wsgi import Outer
 
 access_log = logging.getLogger("batchwsgi.access")
 
+_TIME_IS_OVER = "The time for the batch was over (Limits.deadline)."
+_UNFIT = {
+    Problem.TIMEOUT: "The reply went on when the time for the batch was over (Limits.deadline).",
+    Problem.OFFLOADED: "The server was told to send a file, which is not part of a batch.",
+    Problem.INCOMPLETE: "The reply is shorter than its Content-Length says.",
+}
+"""What is said in the place of an unfit response."""
+
 KEPT_BODY = 16 * 1024
 """A body up to this size, in bytes, is kept until the batch ends."""
 
@@ -80,7 +88,8 @@ class Run:
                 self._finish(first)
                 yield first
             else:
-                with closing(executors.side_by_side(wave, self._answer, self._pool)) as answered:
+                together = executors.SideBySide(wave, self._answer, self._pool, self._reply_left)
+                with closing(together.members()) as answered:
                     for member in answered:
                         self._note(member)
                         yield member
@@ -103,23 +112,41 @@ class Run:
         if self._cookie_setters:
             self._keep_cookies()
 
-    def _answer(self, member: Member) -> None:
-        """Send `member`, if it is to be sent. Perhaps in a pool's thread."""
+    def _answer(self, member: Member) -> int:
+        """Send `member`, if it is to be sent; the bytes of its response.
+
+        Perhaps in a pool's thread.
+        """
         if monotonic() >= self._deadline:
-            self._schedule.end(
-                Problem.DEADLINE, "The time for the batch was over (Limits.deadline)."
-            )
+            self._schedule.end(Problem.DEADLINE, _TIME_IS_OVER)
         self._schedule.hold_back(member)
         if member.response is None and member.bind is not None:
             try:
                 member.request = member.bind()
             except Unresolved as error:
                 member.response = Problem.REFERENCE.response(str(error))
-        if member.response is None:
-            member.response = self._logged(member) if self._logs else self._sent(member.request)
+        response = member.response
+        if response is None:
+            response = self._logged(member) if self._logs else self._sent(member.request)
+            if response.unfit is not None:
+                response = self._replaced(response, response.unfit)
+            member.response = response
+        return response.header_size + len(response.body)
 
     def _sent(self, request: Request) -> Response:
         return self._outer.send(request, self._entry_limit, self.jar.header(request.target))
+
+    def _replaced(self, response: Response, problem: Problem) -> Response:
+        """What the endpoint answers in place of an unfit response.
+
+        The application's cookies stay, as they would have reached the client. What to say of one
+        that is too large is found out when its turn has come to be counted.
+        """
+        if problem is Problem.TOO_LARGE:
+            return response
+        if problem is Problem.TIMEOUT:
+            self._schedule.end(Problem.DEADLINE, _TIME_IS_OVER)
+        return problem.response(_UNFIT[problem], response.set_cookies)
 
     def _logged(self, member: Member) -> Response:
         """Send `member`, with a line in the access log."""
@@ -151,7 +178,7 @@ class Run:
         assert response is not None  # it was answered
         shown = response.header_size + len(response.body)
         longest = self._expansion * shown + self._overhead
-        if longest < self._spare and response.problem is None:
+        if longest < self._spare and response.problem is None and response.unfit is None:
             self._spare -= longest
             self._unwritten.append(member)
         else:
@@ -165,8 +192,7 @@ class Run:
 
     def _keep_cookies(self) -> None:
         """Keep the cookies that were set since the last call, in the order of the batch."""
-        for member in sorted(self._cookie_setters, key=attrgetter("index")):
-            self.jar.keep(member)
+        self.jar.keep(sorted(self._cookie_setters, key=attrgetter("index")))
         self._cookie_setters.clear()
 
     def _write_waiting(self) -> None:
@@ -185,10 +211,12 @@ class Run:
         """Write the entry of `member`, count it, let a large body go; the response that counts."""
         member.entry = self._dialect.entry(member)
         size = len(member.entry)
-        if response.problem is None and size < self._entry_limit:
+        if response.problem is not None:
+            pass  # what the endpoint writes itself does not count
+        elif response.unfit is None and size < self._entry_limit:
             self._reply_left -= size
             self._entry_limit = min(self._entry_limit, self._reply_left)
-        elif response.problem is None or response.problem is Problem.TOO_LARGE:
+        else:
             response = self._at_limit(member, response)
         if len(response.body) > KEPT_BODY and not member.referenced:
             response.body = b""
@@ -201,7 +229,7 @@ class Run:
         """
         limit = self._entry_limit
         of_reply = limit == self._reply_left
-        if response.problem is None and len(member.entry) == limit:
+        if response.unfit is None and len(member.entry) == limit:
             self._reply_left -= limit
         else:
             name = "max_reply_size" if of_reply else "max_member_size"

@@ -14,8 +14,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import Context
 from functools import lru_cache
 from io import BytesIO
+from math import inf
 from sys import maxsize
-from typing import TYPE_CHECKING
+from time import monotonic
+from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import quote, unquote
 
 from werkzeug.exceptions import HTTPException
@@ -29,6 +31,7 @@ from batchwsgi.model import (
     is_token,
     names_of,
     response_of,
+    shown,
     split,
 )
 from batchwsgi.rules import checked_method, percent_encoded, subrequest_headers
@@ -66,7 +69,8 @@ _NOT_INHERITED = frozenset(
     "HTTP_PROXY_CONNECTION HTTP_RANGE HTTP_TE HTTP_TRAILER HTTP_TRAILERS HTTP_TRANSFER_ENCODING "
     "HTTP_UPGRADE "
     # CGI's way to configure a proxy (CVE-2016-5385), and what would re-route a member.
-    "HTTP_PROXY HTTP_X_HTTP_METHOD_OVERRIDE HTTP_X_ORIGINAL_URL HTTP_X_REWRITE_URL".split()
+    "HTTP_PROXY HTTP_X_HTTP_METHOD_OVERRIDE HTTP_X_HTTP_METHOD HTTP_X_METHOD_OVERRIDE "
+    "HTTP_X_ORIGINAL_URL HTTP_X_REWRITE_URL".split()
 )
 _NOT_INHERITED_PREFIXES = ("HTTP_CONTENT_", "HTTP_IF_")
 
@@ -104,7 +108,8 @@ class Outer:
 
     `app` gets the members; `environ` is the outer request's, which stays as it is; `context` is the
     one that each member runs in a copy of; `environ_keys` are more keys to inherit, `without` are
-    those not to inherit this time; `multithread` tells that members may run side by side.
+    those not to inherit this time; `multithread` tells that members may run side by side;
+    `deadline`, on the monotonic clock, is when a response that goes on is ended.
     """
 
     def __init__(
@@ -116,8 +121,10 @@ class Outer:
         *,
         without: Iterable[str] = (),
         multithread: bool = False,
+        deadline: float = inf,
     ) -> None:
         self._app = app
+        self._deadline = deadline
         self.context = context
         self.origin = _origin(environ)
         self._template = _template(environ, environ_keys)
@@ -153,7 +160,8 @@ class Outer:
             environ.pop("HTTP_COOKIE", None)
         environ["wsgi.input"] = BytesIO(body)
         environ[MARK] = request
-        return self.context.copy().run(call, self._app, environ, request, limit)
+        exchange = _Exchange(request, limit, self._deadline)
+        return self.context.copy().run(call, self._app, environ, exchange)
 
 
 def _origin(environ: WSGIEnvironment) -> Origin:
@@ -166,7 +174,7 @@ def _origin(environ: WSGIEnvironment) -> Origin:
         https="https" in (environ.get("wsgi.url_scheme"), forwarded),
         cookie=environ.get("HTTP_COOKIE", ""),
         client=str(environ.get("REMOTE_ADDR", "-")),
-        authenticated=bool(environ.get("AUTH_TYPE")),
+        authenticated=bool(environ.get("AUTH_TYPE") or environ.get("REMOTE_USER")),
     )
 
 
@@ -214,7 +222,7 @@ _PAIRS = (tuple, list)  # PEP 3333 has tuples; servers take lists too
 
 
 class _CutOff(BaseException):
-    """Ends an application that goes on writing past the limit; only `call` catches it.
+    """Ends a response that goes on past its limit or the deadline; only `call` catches it.
 
     Not an `Exception`, which an application's own handlers would swallow.
     """
@@ -223,8 +231,11 @@ class _CutOff(BaseException):
 class _Exchange:
     """One request to the application: the two callables that PEP 3333 gives it, and their state."""
 
-    def __init__(self, request: Request, limit: int) -> None:
+    def __init__(self, request: Request, limit: int, deadline: float) -> None:
         self.request = request
+        self.deadline = deadline
+        self.begun = False
+        """Whether there was a chunk: until then nothing can be ended between two."""
         self.bodiless = False
         """Whether the response has no body: to `HEAD`, or by its status."""
         self.sent = False
@@ -232,7 +243,9 @@ class _Exchange:
         self.response: Response | None = None
         """None until `start_response` was called; without its body until all of that is there."""
         self.left = limit
-        """Bytes that the body may still have; below 0, it was longer."""
+        """Bytes that the body may still have."""
+        self.cut_off: Problem | None = None
+        """Why the response was ended; None if it was not."""
         self.chunks: list[bytes] = []
 
     def start_response(
@@ -265,20 +278,28 @@ class _Exchange:
             self.sent = self.sent or bool(chunk)
             self.left -= 1
         if self.left < 0:
-            raise _CutOff
+            self._cut_off(Problem.TOO_LARGE)
+        if self.begun and monotonic() >= self.deadline:
+            self._cut_off(Problem.TIMEOUT)
+        self.begun = True
+
+    def _cut_off(self, reason: Problem) -> NoReturn:
+        self.cut_off = reason
+        raise _CutOff
 
 
-def call(app: WSGIApplication, environ: WSGIEnvironment, request: Request, limit: int) -> Response:
-    """One exchange with `app` for `request`, from the call to `close()`, in this thread.
+def call(app: WSGIApplication, environ: WSGIEnvironment, exchange: _Exchange) -> Response:
+    """One exchange with `app`, from the call to `close()`, in this thread.
 
     An `Exception` of the application is logged and is a 500 response. Any other `BaseException`
     (`SystemExit`, `KeyboardInterrupt`, `GeneratorExit`, `gevent.Timeout`) is raised again once the
-    application's iterable is closed: workers are stopped that way. At most `limit` bytes of the
-    body are read; a longer one comes back without its body and as `Problem.TOO_LARGE`. A chunk that
-    is not kept (an empty one, or of a response that has no body) counts as one byte, so that an
-    endless response of them ends too.
+    application's iterable is closed: workers are stopped that way.
+
+    A body that is longer than its limit, or that goes on after the deadline, is read no further;
+    the response comes back without it, and as unfit. A chunk that is not kept (an empty one, or of
+    a response that has no body) counts as one byte, so that an endless response of them ends too.
     """
-    exchange = _Exchange(request, limit)
+    request = exchange.request
     iterable: Iterable[bytes] = ()
     try:
         iterable = app(environ, exchange.start_response)
@@ -289,7 +310,9 @@ def call(app: WSGIApplication, environ: WSGIEnvironment, request: Request, limit
         if exchange.response is None:
             raise AssertionError("start_response was never called (PEP 3333)")
         response = exchange.response
-        response.body = _as_said(b"".join(exchange.chunks), response)
+        response.body = b"".join(exchange.chunks)
+        if response.names.content_lengths and not exchange.bodiless:
+            _compare_length(response)
     except _CutOff:
         pass
     except Exception:
@@ -299,21 +322,30 @@ def call(app: WSGIApplication, environ: WSGIEnvironment, request: Request, limit
         close = getattr(iterable, "close", None)
         if close is not None:
             _close(close, request)
-    if exchange.left < 0:  # also where the application caught what should have ended it
+    if exchange.cut_off is not None:  # also where the application caught what should have ended it
         # Nobody sees the 200: the endpoint writes a response of its own in place of this one.
         response = exchange.response or response_of(200, "", (), b"")
         response.body = b""
-        response.problem = Problem.TOO_LARGE
+        response.unfit = exchange.cut_off
+    if response.names.offloads:
+        response.unfit = Problem.OFFLOADED
     return response
 
 
-def _as_said(body: bytes, response: Response) -> bytes:
-    """`body` up to its `Content-Length`: a server sends no more than that (PEP 3333)."""
+def _compare_length(response: Response) -> None:
+    """Hold the body against its `Content-Length`.
+
+    A server sends no more than that (PEP 3333); of less, a client sees that the connection broke.
+    """
+    size = len(response.body)
     for place in response.names.content_lengths:
         length = response.values[place]
-        if length.isdecimal() and int(length) < len(body):
-            body = body[: int(length)]
-    return body
+        if length == str(size) or not length.isdecimal():
+            continue
+        if len(length) > 18 or int(length) > size:
+            response.unfit = Problem.INCOMPLETE
+        else:
+            response.body = response.body[: int(length)]
 
 
 def _close(close: Callable[[], object], request: Request) -> None:
@@ -328,7 +360,7 @@ def _close(close: Callable[[], object], request: Request) -> None:
 
 def _named(request: Request) -> str:
     """How the log names it: without the query, which may have secrets."""
-    return f"{request.method} {request.target.partition('?')[0]}"
+    return f"{request.method} {request.path}"
 
 
 @lru_cache(maxsize=256)  # an application has few
@@ -369,7 +401,7 @@ def _checked_fields(
         if is_token(name) and _is_value(value):
             kept.append((name, value))
         else:
-            log.warning("%s: response header not passed on: %r", _named(request), (name, value))
+            log.warning("%s: response header not passed on: %s", _named(request), shown(name))
     return split(kept)
 
 
@@ -392,7 +424,8 @@ def authorized(
         except HTTPException as refusal:
             return refusal.get_response(environ)(environ, start_response)
         if verdict is not None:
-            raise TypeError(f"authorize returned {verdict!r}; it refuses by an HTTPException")
+            kind = type(verdict).__name__  # its repr may be that of the environ
+            raise TypeError(f"authorize returned a {kind}; it refuses by an HTTPException")
         environ["wsgi.input"] = BytesIO(body)  # the hook may have read it
         return app(environ, start_response)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from wsgiref.validate import validator
 
@@ -42,6 +45,24 @@ def both_checkers() -> None:
         return answer
 
     embedding._is_json = agreed
+
+
+@pytest.fixture
+def memory() -> Callable[..., AbstractContextManager[None]]:
+    """Fail where a block allocates more than so many bytes beyond what there was before it."""
+
+    @contextmanager
+    def measured(below: int) -> Iterator[None]:
+        gc.collect()
+        tracemalloc.start()
+        try:
+            yield
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak < below, f"{peak:,} bytes"
+
+    return measured
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

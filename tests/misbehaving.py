@@ -69,6 +69,7 @@ def made(*chunks: Any, close_raises: BaseException | None = None) -> Body:
 
 FAILED = "application-error"
 CUT = "too-large"
+PROBLEMS = (FAILED, CUT, "incomplete", "offloaded")
 
 
 @case("200", "late")
@@ -439,10 +440,40 @@ def more_than_its_content_length(environ, start_response):
     return made(b"ab", b"cdef")
 
 
-@case("200", "less")
+@case("502", "incomplete")
 def less_than_its_content_length(environ, start_response):
     start_response("200 OK", [*PLAIN, ("Content-Length", "1000")])
     return made(b"less")
+
+
+@case("502", "incomplete")
+def nothing_of_its_content_length(environ, start_response):
+    start_response("200 OK", [*PLAIN, ("Content-Length", "1000")])
+    return made()
+
+
+@case("502", "incomplete")
+def a_content_length_of_5000_digits(environ, start_response):
+    start_response("200 OK", [*PLAIN, ("Content-Length", "9" * 5000)])
+    return made(b"less")
+
+
+@case("204", "")
+def no_content_and_a_content_length(environ, start_response):
+    start_response("204 No Content", [("Content-Length", "1000")])
+    return made()
+
+
+@case("502", "offloaded")
+def the_server_is_to_send_a_file(environ, start_response):
+    start_response("200 OK", [*PLAIN, ("X-Accel-Redirect", "/internal/secret")])
+    return made()
+
+
+@case("502", "offloaded")
+def apache_is_to_send_a_file(environ, start_response):
+    start_response("200 OK", [*PLAIN, ("X-SENDFILE", "/srv/secret")])
+    return made(b"not this")
 
 
 @case("200", "odd")

@@ -22,7 +22,7 @@ def member(target, *cookies, problem=None):
 def jar(*members, **origin):
     made = Jar(Origin(**origin))
     for member in members:
-        made.keep(member)
+        made.keep([member])
     return made
 
 
@@ -88,7 +88,7 @@ def test_the_cookies_of_a_reply_that_was_cut_off_count():
 def test_what_was_undone_is_forgotten():
     kept = jar(member("/", "a=1; Path=/"))
     before = kept.cookies()
-    kept.keep(member("/", "a=2; Path=/", "b=1; Path=/"))
+    kept.keep([member("/", "a=2; Path=/", "b=1; Path=/")])
     kept.restore(before)
     assert kept.promoted() == ["a=1; Path=/"]
 
@@ -190,3 +190,71 @@ def test_later_members_see_what_earlier_ones_set():
 )
 def test_secure(more, sent):
     assert seen("/?a=1;Secure", "/", **more) == ["none", "a=1" if sent else "none"]
+
+
+# --- Side by side -------------------------------------------------------------------------------
+
+GONE = "s=; Path=/; Max-Age=0"
+FRESH = "s=2; Path=/"
+
+
+@pytest.mark.parametrize(
+    ("wave", "promoted"),
+    [
+        ([[GONE], [FRESH]], [GONE]),
+        ([[FRESH], [GONE]], [GONE]),
+        ([[FRESH], [GONE], [FRESH]], [GONE]),
+        ([[GONE, FRESH], [FRESH]], [FRESH]),  # of one member's own the last counts
+        ([[FRESH, GONE], [FRESH]], [GONE]),
+        ([[GONE, "t=1; Path=/"]], [GONE, "t=1; Path=/"]),
+        ([[f"s=; Path=/; Expires={PAST}"], [FRESH]], [f"s=; Path=/; Expires={PAST}"]),
+        ([["a=; Path=/; Max-Age=0"], [FRESH]], [FRESH, "a=; Path=/; Max-Age=0"]),
+    ],
+)
+def test_in_a_wave_deletions_count_last(wave, promoted):
+    kept = Jar(Origin())
+    kept.keep([member("/", *cookies) for cookies in wave])
+    assert kept.promoted() == promoted
+
+
+def test_a_wave_after_a_deletion_may_set_again():
+    kept = jar(member("/", GONE), member("/", FRESH))
+    assert kept.promoted() == [FRESH]
+
+
+# --- Prefixes ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "cookie",
+    [
+        "__Secure-a=1; Path=/",
+        "__secure-a=1",
+        " __Secure-a =1; HttpOnly",
+        "__Host-a=1; Path=/",
+        "__Host-a=1; Secure",
+        "__HOST-a=1; Secure; Path=/x",
+        "__Host-a=1; Secure; Path=/; Domain=example.org",
+        "__Host-a=1; Secure; Path=/; Path=/x",
+    ],
+)
+def test_a_cookie_that_breaks_the_rule_of_its_prefix_is_not_kept(cookie):
+    kept = jar(member("/", cookie), https=True)
+    assert kept.promoted() == []
+    assert kept.header("/") is None
+
+
+@pytest.mark.parametrize(
+    "cookie",
+    [
+        "__Secure-a=1; Secure; Path=/",
+        "__Secure-a=1; Path=/; SECURE; Domain=example.org",
+        "__Host-a=1; Path=/; Secure",
+        "__host-a=1; Secure; Path=/; Domain=",
+        "__Hosta=1; Path=/",
+    ],
+)
+def test_a_cookie_that_keeps_the_rule_of_its_prefix(cookie):
+    kept = jar(member("/", cookie), https=True)
+    assert kept.promoted() == [cookie]
+    assert kept.header("/") == cookie.partition(";")[0]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
+import time
+from concurrent import futures
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 
 import pytest
 
 from batchwsgi import Request, executors
-from batchwsgi.executors import Pool, Undo, atomically, side_by_side
+from batchwsgi.executors import Pool, SideBySide, Undo, atomically
 from batchwsgi.model import Member, Unavailable, response_of
 
 WAIT = 10
@@ -18,6 +20,10 @@ WAIT = 10
 
 def members(count, method="GET"):
     return [Member(index, Request(method, "/"), {}) for index in range(count)]
+
+
+def side_by_side(wave, answer, pool, room=2**40):
+    return SideBySide(wave, lambda member: answer(member) or 0, pool, room).members()
 
 
 @pytest.fixture
@@ -144,6 +150,82 @@ def test_one_slow_member_among_quick_ones_is_noticed(pool, monkeypatch):
 
     assert len(list(side_by_side(members(50), finish, pool))) == 50
     assert others.is_set()
+
+
+@pytest.mark.parametrize("place", [0, 7, 79])
+def test_a_slow_member_stops_no_other(pool, place):
+    """Wherever it stands: all the others are done while it runs."""
+    others = threading.Semaphore(0)
+
+    def answer(member):
+        if member.index == place:
+            for _ in range(79):
+                assert others.acquire(timeout=WAIT)
+        else:
+            time.sleep(0.001)
+            others.release()
+
+    assert len(list(side_by_side(members(80), answer, pool))) == 80
+
+
+def test_what_is_done_while_a_slow_member_runs_is_bounded(pool):
+    """Jobs stop once what waits fills the room; then this thread goes on alone with the rest."""
+    sent, full = [], threading.Event()
+
+    def answer(member):
+        if member.index == 0:
+            assert not full.wait(0.2)
+            return 0
+        sent.append(member.index)
+        if len(sent) > 10 + pool.threads:
+            full.set()
+        return 100
+
+    going = side_by_side(members(60), answer, pool, room=1000)
+    assert next(going).index == 0
+    assert 10 <= len(sent) < 10 + pool.threads
+    assert len(list(going)) == 59
+
+
+def test_while_a_client_reads_nothing_more_is_started(pool):
+    """And when it has read, the others go on."""
+    sent, slow = [], threading.Event()
+
+    def answer(member):
+        sent.append(member.index)
+        slow.wait(0.01)
+
+    going = side_by_side(members(40), answer, pool)
+    for given in range(1, 41):
+        next(going)
+        time.sleep(0.02)  # the client reads
+        assert len(sent) - given <= pool.threads
+    assert list(going) == []
+
+
+def test_after_quick_waves_nobody_watches(pool, monkeypatch):
+    watched = []
+    monkeypatch.setattr(pool, "submit", lambda job: watched.append(job) or futures.Future())
+    monkeypatch.setattr(executors, "PATIENCE", 1)
+    for _ in range(20):
+        assert len(list(side_by_side(members(3), lambda member: None, pool))) == 3
+    assert len(watched) == executors.QUICK_WAVES
+    monkeypatch.setattr(executors, "PATIENCE", 0)
+    assert len(list(side_by_side(members(3), lambda member: None, pool))) == 3
+    assert pool.quick_waves == 0
+
+
+def test_an_error_of_this_thread_is_not_replaced_by_one_of_a_job(pool):
+    both = threading.Barrier(2)
+
+    def answer(member):
+        if member.index < 2:
+            both.wait(WAIT)
+            here = threading.current_thread() is threading.main_thread()
+            raise SystemExit if here else ZeroDivisionError
+
+    with pytest.raises(SystemExit):
+        list(side_by_side(members(9), answer, pool))
 
 
 def test_many_batches_on_a_small_pool(pool):

@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchwsgi import Limits, Request
+from batchwsgi import BatchMiddleware, Limits, Request
 from batchwsgi.dialects.native import Native
 from batchwsgi.model import BatchError, Malformed, Member, OnFail, Origin, TooLarge, response_of
 from batchwsgi.rules import _NO_BATCH_INSIDE, Rules
+
+from .support import batch, echo, post
 
 RULES = Rules("/batch", Limits())
 ORIGIN = Origin()
@@ -508,3 +510,60 @@ def test_json_is_spliced():
         200, "OK", [JSON_TYPE], b'{"n" : 1.10,\n"big":' + b"9" * 999 + b"}"
     )
     assert b'"body":{"n" : 1.10,\n"big":' + b"9" * 999 + b"}}" in Native().entry(member)
+
+
+# --- Many faults -------------------------------------------------------------------------------
+
+
+def test_faults_are_counted_in_linear_time_and_by_place(memory):
+    """All at one place that is longer than a pointer can show."""
+    document = {"requests": [{"uri": "/", "args": {"a" * 400: [[]] * 330_000}}]}
+    body = json.dumps(document, separators=(",", ":")).encode()
+    started = process_time()
+    with memory(below=70 * 2**20):
+        reply = post(BatchMiddleware(echo), body)
+    assert process_time() - started < 5  # the tracing of memory takes most of it
+    assert reply.json()["detail"].startswith("The batch has 330000 faults, 329900 of them not")
+    assert {error["pointer"] for error in reply.json()["errors"]} == {"/requests/0/args"}
+    assert len(reply.json()["errors"]) == 100
+    assert reply.json()["more"] == 329_900
+
+
+@pytest.mark.parametrize(
+    ("item", "places"),
+    [
+        ({"uri": "{$responses.x"}, ["uri"]),
+        ({"uri": "x", "args": {"a": "y" * 5000}}, ["uri"]),
+        ({"uri": "/", "headers": "{$responses.x"}, ["headers"]),
+        ({"uri": "/", "headers": {"Host": "{$responses.x"}}, ["headers/Host"]),
+        ({"uri": "/", "args": "{$responses.x"}, ["args"]),
+        (
+            {"uri": "/", "headers": {"Content-Type": "image/png"}, "body": "{$responses.x"},
+            ["body"],
+        ),
+    ],
+)
+def test_a_place_has_one_fault(item, places):
+    reply = batch(BatchMiddleware(echo), item, item)
+    assert reply.pointers == [f"/requests/{n}/{place}" for n in range(2) for place in places]
+    assert f"has {2 * len(places)} fault" in reply.json()["detail"]
+
+
+def test_a_form_that_is_too_long_is_not_encoded(memory):
+    item = {"method": "post", "uri": "/", "args": {"é" * 100: "é" * 1_000_000}}
+    body = json.dumps({"requests": [item]}, ensure_ascii=False).encode()
+    app = BatchMiddleware(echo, limits=Limits(max_body_size=len(body)))
+    body = body.replace(b'"post"', b'"get"')
+    with memory(below=12 * 2**20):
+        assert post(app, body).pointers == ["/requests/0/uri"]
+
+
+def test_indexes_are_numbers_too():
+    items = ["/404", {"uri": "/", "depends-on": [0]}, {"uri": "/", "depends-on": ["0"]}, "/"]
+    entries = batch(BatchMiddleware(statuses), *items).entries
+    assert [entry["status_code"] for entry in entries] == ["404", "424", "424", "200"]
+
+
+def statuses(request, start_response):
+    start_response("404 Not Found" if request["PATH_INFO"] == "/404" else "200 OK", [])
+    return []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from contextlib import contextmanager
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.strategies import composite
 
-from batchwsgi import BatchMiddleware, Limits
+from batchwsgi import BatchMiddleware, Limits, subrequest
 
 from .support import ask, batch, echo, environ, post
 
@@ -116,9 +117,10 @@ def without_cookies(reply):
 
 
 def without_cookie(entry):
-    """An entry less the one thing that members of a wave may see otherwise."""
+    """An entry without what members of a wave may see otherwise, and what a stream adds."""
     if isinstance(entry["body"], dict):
         entry["body"].pop("cookie", None)
+    entry.pop("cookies", None)  # of a streamed one
     return entry
 
 
@@ -350,6 +352,25 @@ def test_the_replys_limit_with_threads(side_by_side):
     assert "reply-limit" in found
 
 
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+def test_what_stops_a_worker_is_raised_again_after_the_stream_was_closed(side_by_side, error):
+    running, release = threading.Barrier(3), threading.Event()
+
+    def app(request, start_response):
+        running.wait(WAIT)
+        if threading.current_thread() is not threading.main_thread():
+            release.wait(WAIT)
+            raise error
+        return echo(request, start_response)
+
+    lines, _ = open_stream(side_by_side(app, 2), *[f"/{n}" for n in range(9)])
+    releaser = threading.Timer(0.05, release.set)
+    releaser.start()
+    with pytest.raises(error):
+        lines.close()
+    releaser.join()
+
+
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit])
 def test_what_stops_a_worker_is_raised_again(side_by_side, error):
     barrier = threading.Barrier(3)
@@ -418,6 +439,99 @@ def test_members_that_run_at_the_deadline_are_waited_for(side_by_side, monkeypat
     assert sorted(found, key=str) == [200, 200, 200, "deadline", "deadline", "deadline"]
 
 
+class Clock:
+    """The monotonic clock of the package, for tests: it goes on when it is told."""
+
+    def __init__(self, monkeypatch):
+        self.now = 100.0
+        for module in ("middleware", "run", "wsgi"):
+            monkeypatch.setattr(f"batchwsgi.{module}.monotonic", lambda: self.now)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    return Clock(monkeypatch)
+
+
+def events(clock, closed, chunk=b"data: x\n\n"):
+    """An application whose `/events` are without end, one in a second."""
+
+    def endless():
+        try:
+            while True:
+                clock.now += 1
+                yield chunk
+        finally:
+            closed.append(clock.now)
+
+    def app(request, start_response):
+        fields = [("Content-Type", "text/event-stream"), ("Set-Cookie", "a=1; Path=/")]
+        if request["PATH_INFO"] == "/events":
+            start_response("200 OK", fields)
+            return endless()
+        if request["PATH_INFO"] == "/write":
+            write = start_response("200 OK", fields)
+            while True:
+                clock.now += 1
+                write(chunk)
+        return statuses(request, start_response)
+
+    return app
+
+
+@pytest.mark.parametrize("method", ["get", "head"])
+@pytest.mark.parametrize("chunk", [b"data: x\n\n", b""], ids=["data", "empty"])
+@pytest.mark.parametrize("path", ["/events", "/write"])
+def test_a_response_without_end_is_ended(clock, path, chunk, method, caplog):
+    caplog.set_level("INFO", "batchwsgi.access")
+    closed = []
+    app = BatchMiddleware(events(clock, closed, chunk), limits=Limits(deadline=5))
+    reply = batch(app, "/200", {"method": method, "uri": path}, "/200")
+    assert kinds(reply) == [200, "timeout", "deadline"]
+    assert reply.entries[1]["status_code"] == "504"
+    assert reply.headers.getlist("Set-Cookie") == ["last=200; Path=/", "a=1; Path=/"]
+    assert closed == ([105.0] if path == "/events" else [])
+    assert f'"{method.upper()} {path}" 200 0' in caplog.text  # what the application said
+
+
+@pytest.mark.parametrize("on_fail", ["stop", "rollback"])
+def test_what_follows_a_timeout_says_deadline(clock, on_fail):
+    journal = Journal()
+    app = events(clock, [])
+    app = BatchMiddleware(app, limits=Limits(deadline=5), transaction=journal.transaction)
+    items = [{"uri": "/200"}, {"uri": "/events"}, {"uri": "/200"}]
+    found = kinds(post(app, {"on-fail": on_fail, "requests": items}))
+    first = "rolled-back" if on_fail == "rollback" else 200
+    assert found == [first, "timeout", "deadline"]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_responses_without_end_side_by_side(side_by_side, streamed):
+    def endless(request, start_response):
+        start_response("200 OK", [("Content-Type", "text/event-stream")])
+        while True:
+            time.sleep(0.01)
+            yield b"data: x\n\n"
+
+    app = side_by_side(endless, 2, limits=Limits(deadline=0.2))
+    document = {"requests": [{"uri": "/"}] * 6}
+    found = list(map(kind, stream(app, document))) if streamed else kinds(post(app, document))
+    assert sorted(found) == ["deadline"] * 3 + ["timeout"] * 3
+
+
+def test_a_response_of_one_chunk_is_never_late(clock):
+    def app(request, start_response):
+        clock.now += 10
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"late"] if request["PATH_INFO"] == "/one" else [b"late", b"r"]
+
+    wrapped = BatchMiddleware(app, limits=Limits(deadline=5))
+    assert kinds(batch(wrapped, "/one")) == [200]
+    assert kinds(batch(wrapped, "/two")) == ["timeout"]  # be it ever so finite
+    response = subrequest(app, environ(), "GET", "/two")  # has no deadline
+    assert (response.status, response.body) == (200, b"later")
+
+
 # --- Streaming ---------------------------------------------------------------------------------
 
 
@@ -480,6 +594,37 @@ def test_line_breaks_of_a_body():
         return [b'\r\n{\n"a\\n": [1,\r\n2]\n}\n']
 
     assert stream(BatchMiddleware(app), {"requests": [{"uri": "/"}]})[0]["body"] == {"a\n": [1, 2]}
+
+
+def test_line_breaks_of_strings():
+    """httpx and `str.splitlines` break a line at these too."""
+    text = "a\u2028b\u2029c\x85d\x0be\x0cf\x1cg\x1dh\x1ei"
+
+    def app(request, start_response):
+        raw = request["PATH_INFO"] == "/json"
+        content_type = "application/json" if raw else "text/plain; charset=utf-8"
+        start_response("200 OK", [("Content-Type", content_type), ("X-Next", "\x85")])
+        body = json.dumps(text, ensure_ascii=False) if raw else text
+        return [body.encode()]
+
+    document = {"requests": [{"uri": "/json"}, {"uri": f"/text?{text[:6]}"}]}
+    reply = post(BatchMiddleware(app), document, headers=NDJSON)
+    lines = [json.loads(line) for line in reply.body.decode().splitlines()]
+    assert [line["body"] for line in lines] == [text, text]
+    assert lines[1]["uri"] == f"/text?{text[:6]}"
+    assert lines[1]["headers"]["X-Next"] == "\x85"
+
+
+def test_a_stream_says_whose_cookies_were_not_kept():
+    def app(request, start_response):
+        fields = [("Set-Cookie", "a=1")] if request["PATH_INFO"] == "/login" else []
+        start_response("200 OK", fields)
+        return []
+
+    document = {"requests": [{"uri": "/login"}, {"uri": "/"}, {"uri": "/login"}]}
+    lines = stream(BatchMiddleware(app), document)
+    assert [line.get("cookies") for line in lines] == ["not-kept", None, "not-kept"]
+    assert "cookies" not in post(BatchMiddleware(app), document).entries[0]
 
 
 def test_no_cookie_is_promoted():

@@ -175,5 +175,5 @@ def test_options_and_limits():
     assert set(signature) | {"path"} == set(re.findall(r"^\| `(\w+)` \| [`(]", table, re.MULTILINE))
     named = re.findall(r"`((?:max_)\w+|deadline)`", table)
     assert sorted(named) == sorted(Limits.__dataclass_fields__)
-    for text in ("20 |", "1 MiB |", "32, 100", "4094, 50", "1 MiB, 8 MiB", "20 s"):
+    for text in ("20 |", "1 MiB |", "32, 100", "4094, 50, 8190", "1 MiB, 8 MiB", "20 s"):
         assert text in table

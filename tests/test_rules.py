@@ -26,7 +26,6 @@ TARGETS = {
     '/"<>^`{}|': "/%22%3C%3E%5E%60%7B%7D|",
     '/x?"<> ': "/x?%22%3C%3E%20",
     "/\x80": "/%C2%80",
-    "/%ff": "/%ff",
     "/...": "/...",
     "/.a": "/.a",
     "/..a/a..": "/..a/a..",
@@ -62,6 +61,10 @@ REFUSED = {
     "/x%0d%0ay": "an encoded control character",
     "/x%1f": "an encoded control character",
     "/x%7F": "an encoded control character",
+    "/%ffadmin": "not UTF-8",
+    "/x/.%ff./y": "not UTF-8",
+    "/%c0%ae": "not UTF-8",
+    "/%ed%a0%80": "not UTF-8",
     "/x%2fy": "encoded slash, %2f; the operator can allow it with encoded_slashes",
     "/x%5Cy": "encoded slash, %5C",
     "/.": "a dot segment",
@@ -161,6 +164,12 @@ def test_method_is_a_token(method):
         checked_method(method)
 
 
+def test_a_method_has_at_most_32_characters():
+    assert checked_method("x" * 32) == "X" * 32
+    with pytest.raises(ValueError, match="33 characters, a method has at most 32"):
+        checked_method("x" * 33)
+
+
 @pytest.mark.parametrize("method", ["connect", "CONNECT", "Trace"])
 def test_method_not_in_a_batch(method):
     with pytest.raises(ValueError, match="cannot be part of a batch"):
@@ -169,12 +178,14 @@ def test_method_not_in_a_batch(method):
 
 ALLOWED = """Accept Accept-Language Authorization Content-Type Content-Language Content-Disposition
 If-Match If-None-Match If-Modified-Since If-Unmodified-Since If-Range Range Prefer Idempotency-Key
-X-Requested-With X-CSRFToken X-CSRF-Token""".split()
+X-Requested-With X-CSRFToken X-CSRF-Token Traceparent Tracestate Baggage X-Request-Id
+X-Correlation-Id""".split()
 
 NEVER = """Host Cookie Origin Referer Forwarded X-Forwarded-For X-Forwarded-Host X-Real-Ip
-Remote-User Remote-Addr Proxy Proxy-Authorization Sec-Fetch-Site X-Http-Method-Override
-X-Original-Url X-Rewrite-Url Connection Keep-Alive TE Trailer Transfer-Encoding Upgrade
-Content-Length Expect""".split()
+X-Forwarded X-Client-Ip X-Cluster-Client-Ip True-Client-Ip Cf-Connecting-Ip X-Remote-User
+Remote-User Remote-Addr Proxy Proxy-Authorization Sec-Fetch-Site X-Http-Method-Override Via
+X-Method-Override X-Original-Url X-Original-Host X-Rewrite-Url Connection Keep-Alive TE
+Trailer Transfer-Encoding Upgrade Content-Length Expect""".split()
 
 
 @pytest.mark.parametrize("name", ALLOWED)
@@ -183,7 +194,9 @@ def test_header_allowed(name):
         assert RULES.header(spelled, "v") == (spelled, "v")
 
 
-@pytest.mark.parametrize("options", [(), ("*",), ("X-*", "R*", "S*", "P*", "H*")], ids=repr)
+@pytest.mark.parametrize(
+    "options", [(), ("X-F*", "X-R*", "R*", "S*", "P*", "H*", "C*", "V*")], ids=repr
+)
 @pytest.mark.parametrize("name", NEVER)
 def test_header_that_no_option_opens(name, options):
     rules = Rules("/batch", Limits(), options)
@@ -208,7 +221,34 @@ def test_header_that_an_option_opens():
 )
 def test_header_name_malformed(name):
     with pytest.raises(ValueError, match="is not a header name"):
-        Rules("/batch", Limits(), ("*",)).header(name, "v")
+        Rules("/batch", Limits(), ("A*", "s*")).header(name, "v")
+
+
+@pytest.mark.parametrize("prefix", ["*", "X*", "x*", "X-*", "x-*"])
+def test_prefix_that_says_too_little(prefix):
+    with pytest.raises(ValueError, match="says too little"):
+        Rules("/batch", Limits(), (prefix,))
+
+
+def test_a_method_override_of_sharepoint_can_be_named():
+    assert Rules("/batch", Limits(), ("X-HTTP-Method",)).header("X-HTTP-Method", "MERGE")
+
+
+def test_a_header_counts_before_it_is_trimmed():
+    rules = Rules("/batch", Limits(max_header_size=10))
+    assert rules.header("Accept", "abc ") == ("Accept", "abc")
+    with pytest.raises(ValueError, match=r"11 bytes, at most 10 \(Limits.max_header_size\)"):
+        rules.header("Accept", "abcd ")
+    with pytest.raises(ValueError, match="at most 10"):
+        rules.header("a" * 2**20, "")
+    with pytest.raises(ValueError, match="at most 8190"):
+        RULES.header("Content-Type", "," * 8190)
+
+
+def test_a_long_uri_is_not_encoded(memory):
+    uri = "/" + "é" * 1_000_000
+    with memory(below=2**16), pytest.raises(ValueError, match="at least 1000001 bytes as encoded"):
+        RULES.target(uri)
 
 
 @pytest.mark.parametrize("value", ["a\nb", "a\r\n b", "\x00", "\x1f", "a\tb", "\x7f", "€", "中"])

@@ -29,8 +29,14 @@ class Application:
         self.sent.append((request.target, limit, cookie))
         size = int(request.target.strip("/"))
         if size > limit:
-            return response_of(200, "OK", PLAIN, b"", Problem.TOO_LARGE)
+            return cut_off()
         return response_of(200, "OK", self.fields(request), b"x" * size)
+
+
+def cut_off():
+    response = response_of(200, "OK", PLAIN, b"")
+    response.unfit = Problem.TOO_LARGE
+    return response
 
 
 class Dialect:

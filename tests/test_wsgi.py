@@ -17,7 +17,7 @@ from batchwsgi import BatchMiddleware, Limits, Request, subrequest
 from batchwsgi.wsgi import Outer
 
 from . import misbehaving
-from .support import batch, echo, environ, post
+from .support import ask, batch, echo, environ, post
 
 LIMITS = Limits(max_member_size=100_000)
 GOOD = {"QUERY_STRING": "n=1", "REMOTE_ADDR": "192.0.2.7", "HTTP_AUTHORIZATION": "Bearer t"}
@@ -409,7 +409,33 @@ def test_a_verdict_of_authorize_is_no_permission(verdict, caplog):
     (entry,) = batch(app, "/").entries
     assert entry["body"]["type"].endswith(":application-error")
     assert not called
-    assert f"authorize returned {verdict!r}" in caplog.text
+    assert f"authorize returned a {type(verdict).__name__}" in caplog.text
+
+
+def test_authorize_holds_for_members_of_an_endpoint_outside():
+    def authorize(request):
+        if request["PATH_INFO"] == "/admin":
+            raise Forbidden
+        request["wsgi.input"].read()
+
+    inner = BatchMiddleware(echo, "/inner", authorize=authorize)
+    outer = BatchMiddleware(inner)
+    item = {"method": "post", "uri": "/open", "args": {"a": 1}}
+    entries = batch(outer, "/admin", item).entries
+    assert [entry["status_code"] for entry in entries] == ["403", "200"]
+    assert entries[1]["body"]["body"] == "a=1"
+    assert ask(inner, environ(path="/admin")).status == 200  # a request alone is not its affair
+
+
+def test_authorize_holds_for_a_sub_request_through_the_middleware():
+    def authorize(request):
+        if request["PATH_INFO"] == "/admin":
+            raise Forbidden
+
+    app = BatchMiddleware(echo, authorize=authorize)
+    assert subrequest(app, environ(), "GET", "/admin").status == 403
+    assert subrequest(app, environ(), "GET", "/other").status == 200
+    assert subrequest(echo, environ(), "GET", "/admin").status == 200
 
 
 def test_another_exception_of_authorize_is_an_application_error(caplog):
@@ -542,3 +568,83 @@ def test_names_of_odd_types_change_nothing_for_others():
         response = outer.send(Request("GET", path))
         assert response.fields == [(name, "1")]
         assert not response.names.sets_cookies
+
+
+# --- What is not shown --------------------------------------------------------------------------
+
+
+def test_the_repr_of_a_request_and_of_a_response():
+    request = Request("POST", "/user?token=secret", [("Authorization", "secret")], b"secret")
+    assert repr(request) == "<Request POST /user>"
+    found = {}
+
+    def app(request, start_response):
+        found.update(request)
+        return echo(request, start_response)
+
+    item = {"method": "post", "uri": "/x?secret", "headers": {"Authorization": "secret"}}
+    batch(BatchMiddleware(app), {**item, "args": {"a": "secret"}})
+    assert repr(found["batchwsgi.request"]) == "<Request POST /x>"
+    response = subrequest(echo, environ(), "GET", "/", headers={"Authorization": "secret"})
+    assert repr(response) == "<Response 200 OK>"
+
+
+def test_no_log_line_has_the_value_of_a_header(caplog):
+    caplog.set_level("DEBUG")
+
+    def app(request, start_response):
+        start_response("200 OK", [("X-Secret", "s3cr3t\x01"), ("Set-Cookie", "a=s3cr3t\n")])
+        return []
+
+    headers = {"Authorization": "s3cr3t", "Cookie": "s3cr3t"}
+    item = {"uri": "/", "headers": {"Authorization": "s3cr3t"}}
+    app = BatchMiddleware(app, authorize=lambda environ: environ)
+    batch(app, item, headers=headers)
+    assert subrequest(app.app, environ(headers=headers), "GET", "/").status == 200
+    assert "'X-Secret'" in caplog.text
+    assert "authorize returned a dict" in caplog.text
+    assert "s3cr3t" not in caplog.text
+
+
+@pytest.mark.parametrize("name", ["X-Accel-Redirect", "x-sendfile", "X-LIGHTTPD-send-file"])
+def test_a_file_that_the_server_would_send_is_no_reply(name, caplog):
+    caplog.set_level("INFO", "batchwsgi.access")
+
+    def app(request, start_response):
+        fields = [(name, "/internal/path"), ("Set-Cookie", "a=1; Path=/")]
+        start_response("200 OK", [*fields, ("Content-Type", "text/plain")])
+        return []
+
+    reply = batch(BatchMiddleware(app), "/", {"method": "head", "uri": "/"})
+    for entry in reply.entries:
+        assert entry["status_code"] == "502"
+        assert entry["body"]["type"].endswith(":offloaded")
+        assert entry["headers"] == {"Content-Type": "application/problem+json"}
+    assert b"internal" not in reply.body
+    assert reply.headers.getlist("Set-Cookie") == ["a=1; Path=/"]
+    assert '"GET /" 200 0' in caplog.text  # what the application said
+    response = subrequest(app, environ(), "GET", "/")
+    assert (response.status, response.headers[name]) == (200, "/internal/path")
+
+
+def test_what_is_for_a_proxy_is_not_shown():
+    def app(request, start_response):
+        fields = [("X-Accel-Buffering", "no"), ("x-accel-expires", "0"), ("X-Accelerate", "1")]
+        start_response("200 OK", fields)
+        return []
+
+    (entry,) = batch(BatchMiddleware(app), "/").entries
+    assert (entry["status_code"], entry["headers"]) == ("200", {"X-Accelerate": "1"})
+
+
+@pytest.mark.parametrize("key", ["HTTP_X_HTTP_METHOD", "HTTP_X_METHOD_OVERRIDE"])
+def test_no_override_of_the_method_is_inherited(key):
+    assert key not in child({key: "DELETE"})
+
+
+@pytest.mark.parametrize("key", ["AUTH_TYPE", "REMOTE_USER"])
+def test_where_the_server_has_checked_nobody_checks_again(key):
+    item = {"uri": "/", "headers": {"Authorization": "Basic x"}}
+    reply = batch(BatchMiddleware(echo), item, **{key: "ada"})
+    assert reply.pointers == ["/requests/0/headers/Authorization"]
+    assert batch(BatchMiddleware(echo), item, **{key: ""}).status == 200

@@ -14,7 +14,7 @@ from typing import Protocol
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
-from batchwsgi.model import Batch, Member, Origin, UnsupportedMediaType
+from batchwsgi.model import Batch, Member, Origin, UnsupportedMediaType, shown
 from batchwsgi.rules import Rules
 
 from .media import media_type
@@ -61,7 +61,7 @@ def choose(dialects: Iterable[Dialect], content_type: str, content_encoding: str
     """
     if content_encoding:
         raise UnsupportedMediaType(
-            f"A batch has no Content-Encoding, not {ascii(content_encoding)[:100]}."
+            f"A batch has no Content-Encoding, not {shown(content_encoding)}."
         )
     kind = media_type(content_type)
     names = []
@@ -70,8 +70,7 @@ def choose(dialects: Iterable[Dialect], content_type: str, content_encoding: str
             return dialect
         names.append(dialect.media_type)
     raise UnsupportedMediaType(
-        f"The Content-Type is {ascii(content_type)[:100]}; "
-        f"a batch is {' or '.join(names)} in utf-8."
+        f"The Content-Type is {shown(content_type)}; a batch is {' or '.join(names)} in utf-8."
     )
 
 

@@ -26,6 +26,7 @@ from batchwsgi.model import (
     Response,
     TooLarge,
     Unresolved,
+    shown,
 )
 from batchwsgi.options import Limits
 from batchwsgi.references import (
@@ -115,8 +116,17 @@ class Native:
         """The part of a streamed reply that tells of `member`: one line (NDJSON)."""
         # In JSON a line break can only stand between tokens, where a space is the same.
         entry = member.entry.replace(b"\n", b" ").replace(b"\r", b" ")
-        return b'{"index":%d,%b\n' % (member.index, entry[1:])
+        if not entry.isascii():  # then such a character can only stand in a string
+            for character, escaped in _LINE_BREAKS:
+                entry = entry.replace(character, escaped)
+        response = member.response
+        assert response is not None
+        lost = b',"cookies":"not-kept"}' if response.names.sets_cookies else b"}"
+        return b'{"index":%d,%b%b\n' % (member.index, entry[1:-1], lost)
 
+
+# Beside CR and LF, what readers that split as `str.splitlines` does (httpx) take for a line break.
+_LINE_BREAKS = [(c.encode(), b"\\u%04x" % ord(c)) for c in "\u2028\u2029\x85"]
 
 _TAILS = {None: b"}", "text": b',"encoding":"text"}', "base64": b',"encoding":"base64"}'}
 
@@ -170,7 +180,7 @@ def _on_fail(document: Item, rules: Rules, faults: Faults) -> str:
     if not isinstance(word, str):
         faults.add(_expected("a string", word), "on-fail")
     elif word not in ("ignore", "stop", "rollback"):
-        faults.add(f"{ascii(word)[:60]} is not ignore, stop or rollback", "on-fail")
+        faults.add(f"{shown(word)} is not ignore, stop or rollback", "on-fail")
     elif word == "rollback" and not rules.can_roll_back:
         detail = "rollback: this endpoint has none, its operator has set no transaction"
         faults.add(detail, "on-fail")
@@ -212,14 +222,14 @@ class _Reader:
         self._index = -1
         self._places: dict[str, int] = {}
         self.members: list[Member] = []
-        self._replies = Replies(self.members, origin, _value)
+        self._replies = Replies(self.members, origin, _value, rules.limits.max_reference_size)
         self.referenced: set[int] = set()
 
     def read(self, item: Json) -> None:
         """Add the member that `item` asks for; with `faults`, no member is worth anything."""
         self._index = index = self._index + 1
         faults = self._faults
-        faults.within = ("requests", index)
+        faults.enter("requests", index)
         if not isinstance(item, dict):
             faults.add(_expected("an object", item))
             return
@@ -234,6 +244,7 @@ class _Reader:
         if depends_on:
             member.depends_on = depends_on
         if found:
+            self._replies.expect(found)
             member.bind = partial(self._bound, templates, found)
             member.depends_on = {*member.depends_on, *(reference.place for reference in found)}
             self.referenced.update(ref.place for ref in found if ref.part == "body")
@@ -241,12 +252,14 @@ class _Reader:
 
     def _compiled(self, item: Item) -> tuple[Item, list[Reference]]:
         """`item` with its references as templates, and those references."""
-        ready = {
-            name: compiled(value, (name,), self._place, self._faults)
-            if name in _MAY_REFER
-            else value
-            for name, value in item.items()
-        }
+        ready = item.copy()
+        for name in _MAY_REFER:
+            if name in item:
+                value = item[name]
+                # These places are looked at again when the request is built.
+                again = isinstance(value, str) or name == "headers"
+                add = self._faults.add_once if again else self._faults.add
+                ready[name] = compiled(value, (name,), self._place, add)
         return ready, list(references(ready))
 
     def _place(self, name: str) -> int:
@@ -255,7 +268,7 @@ class _Reader:
             return self._places[name]
         if INDEX.fullmatch(name) and int(name) < self._index:
             return int(name)
-        raise ValueError(f"{ascii(name)[:70]} is not the id or index of an earlier item")
+        raise ValueError(f"{shown(name)} is not the id or index of an earlier item")
 
     def _depends_on(self, names: Json) -> set[int]:
         """The indexes of the earlier items with these names."""
@@ -265,7 +278,7 @@ class _Reader:
             return places
         for number, name in enumerate(names):
             try:
-                places.add(self._place(_string(name)))
+                places.add(self._place(_index_or_id(name)))
             except ValueError as error:
                 self._faults.add(str(error), "depends-on", number)
         return places
@@ -286,7 +299,7 @@ class _Reader:
         fill = {"uri": Template.uri, "headers": Template.text}
         faults = Faults()
         try:
-            replies.check_size(found, self._rules.limits.max_reference_size)
+            replies.check_size(found)
             item = {
                 name: filled(value, partial(fill.get(name, Template.value), replies=replies))
                 for name, value in ready.items()
@@ -349,9 +362,9 @@ def _request(item: Item, rules: Rules, origin: Origin, faults: Faults) -> Reques
         try:
             target = rules.target(uri, query)
         except ValueError as error:
-            faults.add(str(error), "uri")
+            faults.add_once(str(error), "uri")
     elif "uri" in item:
-        faults.add(_expected("a string", uri), "uri")
+        faults.add_once(_expected("a string", uri), "uri")
     else:
         faults.add("uri is missing")
     return Request(method, target, headers, body)
@@ -372,11 +385,11 @@ def _content(
         try:
             body = _body(item["body"], content_type or implied_type)
         except ValueError as error:
-            faults.add(str(error), "body")
+            faults.add_once(str(error), "body")
     if "args" in item:
         args = item["args"]
         if not isinstance(args, dict):
-            faults.add(_expected("an object", args), "args")
+            faults.add_once(_expected("an object", args), "args")
         elif "body" in item or method not in _ARGS_ARE_BODY:
             query = _form(args, "uri", "max_uri_length", limits, faults)
         elif content_type is None or media_type(content_type).essence == _FORM:
@@ -385,8 +398,9 @@ def _content(
         elif media_type(content_type).is_json:
             body = _dumps(args).encode()
         else:
-            shown = ascii(content_type)[:100]
-            detail = f"become the body, a form or JSON, but the Content-Type is {shown}"
+            detail = (
+                f"become the body, a form or JSON, but the Content-Type is {shown(content_type)}"
+            )
             faults.add(detail, "args")
     if content_type is None and implied_type is not None:
         headers = [*headers, ("Content-Type", implied_type)]
@@ -398,7 +412,7 @@ def _headers(
 ) -> list[tuple[str, str]]:
     """The headers that an item sets."""
     if not isinstance(headers, dict):
-        faults.add(_expected("an object", headers), "headers")
+        faults.add_once(_expected("an object", headers), "headers")
         return []
     try:
         rules.count_headers(len(headers))
@@ -416,7 +430,7 @@ def _headers(
                 raise ValueError(f"{name} would not be checked: the server has done that already")
             seen.add(name.lower())
         except ValueError as error:
-            faults.add(str(error), "headers", name)
+            faults.add_once(str(error), "headers", name)
     return pairs
 
 
@@ -427,7 +441,7 @@ def _body(value: Json, content_type: str) -> bytes:
         return _dumps(value).encode()
     if not isinstance(value, str):
         raise ValueError(
-            f"{_expected('a string', value)}: the Content-Type is {ascii(content_type)[:100]}"
+            f"{_expected('a string', value)}: the Content-Type is {shown(content_type)}"
         )
     if not kind.is_text:
         try:
@@ -435,7 +449,7 @@ def _body(value: Json, content_type: str) -> bytes:
         except ValueError as error:
             raise ValueError(f"not base64 (RFC 4648 §4): {error}") from None
     if kind.charset and not kind.codec:
-        raise ValueError(f"the charset {ascii(kind.charset)[:60]} is not a known one")
+        raise ValueError(f"the charset {shown(kind.charset)} is not a known one")
     try:
         return value.encode(kind.codec or "utf-8")
     except UnicodeEncodeError:
@@ -452,14 +466,14 @@ def _form(args: Item, of: str, limit_name: str, limits: Limits, faults: Faults) 
     pairs = []
     size = 0
     for name, value in args.items():
-        key = _form_encoded(name)
+        key = _form_encoded(name, limit)
         for index, single in enumerate(value if isinstance(value, list) else [value]):
             if isinstance(single, str):
-                text = _form_encoded(single)
+                text = _form_encoded(single, limit)
             elif isinstance(single, bool):
                 text = "true" if single else "false"
             elif isinstance(single, int | float):  # their repr is what Python's json writes
-                text = _form_encoded(repr(single))
+                text = _form_encoded(repr(single), limit)
             elif single is None:
                 continue
             else:
@@ -468,14 +482,20 @@ def _form(args: Item, of: str, limit_name: str, limits: Limits, faults: Faults) 
                 continue
             size += len(key) + len(text) + 2
             if size > limit + 1:  # the last has no "&" after it
-                faults.add(f"too long as encoded, at most {limit} (Limits.{limit_name})", of)
+                detail = f"too long as encoded, at most {limit} (Limits.{limit_name})"
+                faults.add_once(detail, of)
                 return ""
             pairs.append(f"{key}={text}")
     return "&".join(pairs)
 
 
-def _form_encoded(text: str) -> str:
-    """`text` as a name or value of a form, as `quote_plus` has it but faster."""
+def _form_encoded(text: str, limit: int) -> str:
+    """`text` as a name or value of a form, as `quote_plus` has it but faster.
+
+    One that is longer than `limit` stays as it is: it is refused, and need not be encoded for that.
+    """
+    if len(text) > limit:
+        return text
     if not text.isascii():
         return quote_plus(text)
     return text if text.isalnum() else text.translate(_ASCII_IN_FORMS)
@@ -489,6 +509,15 @@ _dumps = json.JSONEncoder(separators=(",", ":")).encode
 def _add_unknown(members: Item, known: frozenset[str], faults: Faults) -> None:
     for name in members.keys() - known:
         faults.add("unknown member", name)
+
+
+def _index_or_id(value: Json) -> str:
+    """A name as `_place` takes it; an index may be a number."""
+    if type(value) is int:  # not a boolean
+        return str(value)
+    if not isinstance(value, str):
+        raise ValueError(_expected("a string or an index", value))
+    return value
 
 
 def _string(value: Json) -> str:

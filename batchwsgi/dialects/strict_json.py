@@ -13,6 +13,7 @@ from itertools import accumulate
 from math import isinf
 from typing import Any, NoReturn
 
+from batchwsgi.model import shown
 from batchwsgi.options import Limits
 
 _FOLDED = bytes.maketrans(b"{}", b"[]")
@@ -102,7 +103,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
         [(twice, _)] = Counter(name for name, _ in pairs).most_common(1)
-        raise ValueError(f"the name {ascii(twice)[:60]} stands twice in one object")
+        raise ValueError(f"the name {shown(twice)} stands twice in one object")
     return members
 
 

@@ -165,11 +165,6 @@ CASES: dict[str, Case] = {
     "path-not-ascii": case("/path/Jürgen 三", body={"name": "Jürgen 三"}),
     "path-percent": case("/path/100%25%20%253B", body={"name": "100% %3B"}),
     "path-delimiters": case("/path/a+b=c@d:e,f!g", body={"name": "a+b=c@d:e,f!g"}),
-    "path-no-utf-8": case(
-        "/path/%FFx",
-        ANYTHING,
-        alone={"path": "/path", "environ_overrides": {"PATH_INFO": "/path/\xffx"}},
-    ),
     "put": case(
         "/raw",
         body=raw("PUT", "application/json", _DOCUMENT_BYTES),

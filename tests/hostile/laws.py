@@ -19,7 +19,7 @@ from werkzeug.exceptions import Forbidden
 from batchwsgi import BatchMiddleware, Limits
 
 from .. import misbehaving
-from ..misbehaving import CUT, FAILED
+from ..misbehaving import CUT, PROBLEMS
 from ..support import Environ, Reply, ask
 from .answers import PROBLEM, TYPE, check
 
@@ -370,7 +370,7 @@ def entries_answer_requests(kinds: Sequence[Kind], stops: bool, max_reply_size: 
 
 def _as_its_kind(entry: dict[str, Any], kind: Kind, index: int) -> None:
     assert entry["status_code"] == kind.status
-    if kind.body in (FAILED, CUT):
+    if kind.body in PROBLEMS:
         assert _problem(entry) == kind.body
     elif kind.body is None:
         assert entry["body"]["QUERY_STRING"] == f"n={index}"

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from werkzeug.http import parse_date
 
-from batchwsgi.model import Member, Origin
+from batchwsgi.model import Member, OuterRequest
 
 _SECONDS = re.compile(r"-?[0-9]{1,18}")
 
@@ -111,8 +111,8 @@ def default_path(target: str) -> str:
 class Jar:
     """The cookies that the members of one batch set: for later members, and for the outer reply."""
 
-    def __init__(self, origin: Origin) -> None:
-        self._origin = origin
+    def __init__(self, outer: OuterRequest) -> None:
+        self._outer = outer
         self._cookies: Cookies = {}
 
     def keep(self, members: Iterable[Member]) -> None:
@@ -132,10 +132,9 @@ class Jar:
 
     def _set_by(self, member: Member) -> Iterable[Cookie]:
         """The cookies that `member` sets, of each the last."""
-        assert member.response is not None
         cookies: Cookies = {}
-        for _, value in member.response.set_cookies:
-            cookie = _parsed(value, self._origin.mount + member.request.target)
+        for _, value in member.answer.set_cookies:
+            cookie = _parsed(value, self._outer.mount + member.request.target)
             if cookie is not None:
                 cookies.pop(cookie.key, None)
                 cookies[cookie.key] = cookie
@@ -166,18 +165,18 @@ class Jar:
         """
         if not self._cookies:
             return None
-        path = self._origin.mount + target.partition("?")[0]
+        path = self._outer.mount + target.partition("?")[0]
         matching = {
             (cookie.name, cookie.path): cookie
             for cookie in self._cookies.values()
             if cookie.name
-            and (self._origin.https or not cookie.secure)
+            and (self._outer.https or not cookie.secure)
             and _matches(path, cookie.path)
         }
         if not matching:
             return None
         names = {name for name, _ in matching}
-        client = self._origin.cookie.split(";")
+        client = self._outer.cookie.split(";")
         pairs = [pair.strip(" \t") for pair in client if _name(pair) not in names]
         now = time()
         for cookie in sorted(matching.values(), key=_path_length, reverse=True):  # RFC 6265 §5.4

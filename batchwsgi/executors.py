@@ -19,7 +19,8 @@ from contextvars import Context
 from functools import partial
 from typing import NamedTuple
 
-from batchwsgi.model import Member, Unavailable
+from batchwsgi.errors import Unavailable
+from batchwsgi.model import Member
 
 log = logging.getLogger("batchwsgi")
 

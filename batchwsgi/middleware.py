@@ -14,19 +14,22 @@ from typing import TYPE_CHECKING
 from werkzeug.exceptions import ClientDisconnected
 from werkzeug.wsgi import LimitedStream
 
-from batchwsgi.dialects import Dialect, choose, is_of_the_batch, streams
-from batchwsgi.dialects.native import Native
+from batchwsgi.dialects import Dialect, Native, Writer, choose, names_batch_format
+from batchwsgi.errors import BatchError, LengthRequired, MethodNotAllowed, TooLarge
 from batchwsgi.executors import Pool, Transaction
-from batchwsgi.model import BatchError, LengthRequired, MethodNotAllowed, TooLarge
+from batchwsgi.model import Member
 from batchwsgi.options import Limits
 from batchwsgi.rules import Rules
 from batchwsgi.run import Run
-from batchwsgi.wsgi import MARK, Outer, authorized, checked_environ_keys
+from batchwsgi.wsgi import MARK, Gateway, authorized, checked_environ_keys, outer_request
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 _DIALECTS: tuple[Dialect, ...] = (Native(),)
+
+Reply = tuple[str, list[tuple[str, str]], Iterable[bytes]]
+"""Status, headers and body."""
 
 _BODY_LIMIT = "(Limits.max_body_size)"
 
@@ -110,80 +113,81 @@ class BatchMiddleware:
             app = self._members_app if MARK in environ else self.app
             return app(environ, start_response)
         deadline = monotonic() + self.limits.deadline
-        status = "200 OK"
+        dialect = None
         try:
-            headers, body = self._reply(environ, deadline)
+            dialect = _dialect(environ)
+            status, headers, body = self._reply(environ, dialect, deadline)
         except BatchError as error:
+            document = error.document(dialect.refusal(error) if dialect else None)
             status = f"{error.status} {HTTPStatus(error.status).phrase}"
-            headers, body = _whole("application/problem+json", [error.document()])
-            headers += error.fields
+            length, body = _whole([document])
+            headers = [("Content-Type", "application/problem+json"), *length, *error.fields]
         start_response(status, headers + _EVERY_REPLY)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else body
 
-    def _reply(
-        self, environ: WSGIEnvironment, deadline: float
-    ) -> tuple[list[tuple[str, str]], Iterable[bytes]]:
-        """Headers and body. Raises `BatchError`, with nothing executed."""
-        dialect = _dialect(environ)
+    def _reply(self, environ: WSGIEnvironment, dialect: Dialect, deadline: float) -> Reply:
+        """The reply to a batch. Raises `BatchError`, with nothing executed."""
         document = _body(environ, self.limits.max_body_size)
         if MARK in environ:  # by a subrequest, or a path that was rewritten on the way
             raise BatchError("A batch cannot be part of a batch.")
-        accept = environ.get("HTTP_ACCEPT", "")
-        outer = Outer(
+        outer = outer_request(environ)
+        batch = dialect.decode(document, outer, self._rules)
+        writer = dialect.writer(batch, outer)
+        gateway = Gateway(
             self._members_app,
             environ,
+            outer,
             copy_context(),
             self._environ_keys,
-            without=("HTTP_ACCEPT",) if is_of_the_batch(accept) else (),
+            without=("HTTP_ACCEPT",) if names_batch_format(outer.headers.get("Accept", "")) else (),
             multithread=self._pool is not None,
             deadline=deadline,
         )
-        batch = dialect.decode(document, self._rules, outer.origin)
         run = Run(
             batch,
-            outer,
-            dialect,
+            gateway,
+            writer,
             limits=self.limits,
             deadline=deadline,
             pool=self._pool,
             transaction=self._transaction,
         )
-        if streams(dialect, accept):
-            return [("Content-Type", dialect.stream_type)], _Stream(run.lines())
-        for _ in run.members():
-            pass
-        headers, body = _whole(dialect.reply_type, dialect.encode(batch.members))
+        if writer.streamed:
+            return writer.status, [*writer.headers], _Stream(writer, run.members())
+        headers, body = _whole(writer.parts(run.whole()))
         headers += [("Set-Cookie", cookie) for cookie in run.jar.promoted()]
-        return headers, body
+        return writer.status, [*writer.headers, *headers], body
 
 
-def _whole(content_type: str, parts: Iterable[bytes]) -> tuple[list[tuple[str, str]], list[bytes]]:
-    """Headers and body of a reply that is complete."""
+def _whole(parts: Iterable[bytes]) -> tuple[list[tuple[str, str]], list[bytes]]:
+    """The length of a reply that is complete, as a header, and its body."""
     body = [*parts]
-    return [("Content-Type", content_type), ("Content-Length", str(sum(map(len, body))))], body
+    return [("Content-Length", str(sum(map(len, body))))], body
 
 
 class _Stream:
     """The body of a streamed reply (PEP 3333). Once closed, it starts no more members.
 
-    The first line is made at once: until then the batch can still be refused.
+    The first part is made at once: until then the batch can still be refused.
     """
 
-    def __init__(self, lines: Generator[bytes]) -> None:
-        self._lines = lines
-        self._first: bytes | None = next(lines)
+    def __init__(self, writer: Writer, members: Generator[Member]) -> None:
+        self._members = members
+        self._parts = writer.parts(members)
+        self._first: bytes | None = next(self._parts)
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
-        line, self._first = self._first, None
-        return next(self._lines) if line is None else line
+        part, self._first = self._first, None
+        return next(self._parts) if part is None else part
 
     def close(self) -> None:
         """End the batch where it is; members that run are waited for."""
         self._first = None
-        self._lines.close()
+        self._parts = iter(())
+        self._members.close()
 
 
 def _dialect(environ: WSGIEnvironment) -> Dialect:

@@ -1,10 +1,8 @@
-"""The values of a batch, and the ways in which it is unusable.
+"""The values of a batch. A batch is data: nothing here knows a dialect, WSGI or threads.
 
-A batch is data. Nothing here knows a dialect, WSGI or threads. Problem documents (RFC 9457) are
-written here, as they are the same in all dialects.
-
-Two kinds of failure, never mixed: the *batch* is unusable (a `BatchError`, raised before anything
-runs), or a *member* failed (a `Response` like any other).
+`Request` and `Response` are one sub-request and what was answered to it, `Member` is its whole life
+in one record, `Batch` is all of them. `Problem` is what the endpoint answers where the application
+did not.
 """
 
 from __future__ import annotations
@@ -16,15 +14,20 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 from werkzeug.datastructures import Headers
 
-FAULTS_LISTED = 100
-"""How many faults a refusal lists; it then says how many more there are."""
+from batchwsgi.errors import problem_document, shortened
+
+SAFE_METHODS = frozenset(["GET", "HEAD", "OPTIONS"])
+"""RFC 9110 §9.2.1, without `TRACE`, which no batch has."""
+
+is_token = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+").fullmatch
+"""RFC 9110 §5.6.2: what a method or the name of a header is made of."""
 
 
-@dataclass(slots=True, repr=False)
+@dataclass(init=False, repr=False)
 class Request:
     """One sub-request, complete, in the words of RFC 9110 and 9112.
 
@@ -36,10 +39,22 @@ class Request:
     """As on the wire, upper case."""
     target: str
     """Path and query (RFC 9112 §3.2.1), ASCII, percent-encoded, relative to the mount."""
-    headers: Sequence[tuple[str, str]] = ()
+    headers: Sequence[tuple[str, str]]
     """Pairs in order; a name can repeat."""
-    body: bytes = b""
+    body: bytes
     """As it is sent; its length is the `Content-Length`."""
+
+    def __init__(
+        self,
+        method: str,
+        target: str,
+        headers: Sequence[tuple[str, str]] = (),
+        body: bytes = b"",
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.headers = headers
+        self.body = body
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.path}>"
@@ -50,8 +65,7 @@ class Request:
         return self.target.partition("?")[0]
 
 
-is_token = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+").fullmatch
-"""RFC 9110 §5.6.2: what a method or the name of a header is made of."""
+# --- Responses ---------------------------------------------------------------------------------
 
 _NOT_SHOWN = frozenset(
     (
@@ -63,16 +77,11 @@ _OFFLOADING = frozenset(["x-accel-redirect", "x-sendfile", "x-lighttpd-send-file
 """Headers that tell a server or proxy to send a file, by its internal path, as the body."""
 
 
-def _is_shown(lower: str) -> bool:
-    """Whether a client sees the header: it is not about a connection, a cookie, or for a proxy."""
-    return not (lower in _NOT_SHOWN or lower in _OFFLOADING or lower.startswith("x-accel-"))
-
-
 class Names:
-    """The names of a response's header lines, in order, and what they say.
+    """The header names of a response and what follows from them, worked out once per set of names.
 
-    The responses of one application have few different ones, so that `names_of` keeps them: only
-    the values are each response's own.
+    The responses of one application have few different sets, which `names_of` keeps. Values are
+    each response's own, and are never kept.
     """
 
     def __init__(self, sent: tuple[str, ...]) -> None:
@@ -99,27 +108,52 @@ names_of = lru_cache(maxsize=256)(Names)
 """`Names` by the names as sent."""
 
 
-@dataclass(slots=True, repr=False)
+def _is_shown(lower: str) -> bool:
+    """Whether a client sees the header: it is not about a connection, a cookie, or for a proxy."""
+    return not (lower in _NOT_SHOWN or lower in _OFFLOADING or lower.startswith("x-accel-"))
+
+
+@dataclass(init=False, repr=False)
 class Response:
-    """What was answered to one sub-request: by the application, or by the endpoint in its place."""
+    """What was answered to one sub-request: by the application, or by the endpoint in its place.
+
+    Response(200, "OK", [("Content-Type", "text/plain")], b"hello")
+    """
 
     status: int
     """The status code (RFC 9110 §15), 100 to 999."""
     reason: str
     """The reason phrase; it may be empty."""
-    names: Names
-    """The names of the header lines, in the order in which the application gave them."""
-    values: Sequence[str]
-    """The values of those lines."""
-    header_size: int
-    """Characters of the names and values: how long its entry may become."""
-    body: bytes = b""
+    body: bytes
     """Empty where the method or status has none (RFC 9110 §6.4.1), and once it is let go."""
-    problem: Problem | None = None
+    problem: Problem | None
     """Why the endpoint answered in the application's place; None where it did not."""
-    unfit: Problem | None = None
+    unfit: Problem | None
     """Why the application's response cannot be a member's; None where it can. A response that was
     cut off (`TOO_LARGE`, `TIMEOUT`) has lost its body."""
+
+    # The header lines. One object for all three would cost each response 1,300 instructions.
+    names: Names
+    """Their names, in the order in which the application gave them."""
+    values: Sequence[str]
+    """Their values."""
+    header_size: int
+    """Characters of the names and values: how long its entry may become."""
+
+    def __init__(
+        self,
+        status: int,
+        reason: str,
+        headers: Iterable[tuple[str, str]] = (),
+        body: bytes = b"",
+        problem: Problem | None = None,
+    ) -> None:
+        self.status = status
+        self.reason = reason
+        self.body = body
+        self.problem = problem
+        self.unfit = None
+        self.names, self.values, self.header_size = split(headers) if headers else _NO_LINES
 
     def __repr__(self) -> str:
         return f"<Response {self.status} {self.reason}>"
@@ -175,15 +209,7 @@ def split(fields: Iterable[tuple[str, str]]) -> tuple[Names, list[str], int]:
     return known, values, known.size + sum(map(len, values))
 
 
-def response_of(
-    status: int,
-    reason: str,
-    fields: Iterable[tuple[str, str]],
-    body: bytes,
-    problem: Problem | None = None,
-) -> Response:
-    """The response with these header lines."""
-    return Response(status, reason, *split(fields), body, problem)
+_NO_LINES: tuple[Names, Sequence[str], int] = (names_of(()), (), 0)
 
 
 class Problem(enum.Enum):
@@ -204,29 +230,25 @@ class Problem(enum.Enum):
     OFFLOADED = "offloaded", 502, "Executed: the reply is a file that the server would have sent"
     INCOMPLETE = "incomplete", 502, "Executed: the reply ended before its Content-Length"
 
-    def __init__(self, kind: str, status: int, title: str) -> None:
-        self.kind = kind
-        self.status = status
-        self.title = title
-
     def response(self, detail: str, fields: Iterable[tuple[str, str]] = ()) -> Response:
         """The response that says so, as a problem document (RFC 9457); `fields` are added."""
+        kind, status, title = self.value
         document = {
-            "type": f"urn:problem-type:batchwsgi:{self.kind}",
-            "title": self.title,
-            "status": self.status,
+            "type": f"urn:problem-type:batchwsgi:{kind}",
+            "title": title,
+            "status": status,
             "detail": shortened(detail),
         }
-        return response_of(
-            self.status,
-            HTTPStatus(self.status).phrase,
-            [("Content-Type", "application/problem+json"), *fields],
-            _json(document),
-            self,
+        headers = [("Content-Type", "application/problem+json"), *fields]
+        return Response(
+            status, HTTPStatus(status).phrase, headers, problem_document(document), self
         )
 
 
-@dataclass(slots=True, eq=False)
+# --- The batch ---------------------------------------------------------------------------------
+
+
+@dataclass(init=False, eq=False)
 class Member:
     """The whole life of one sub-request in one record; there are no lists to keep in step."""
 
@@ -236,19 +258,30 @@ class Member:
     """Complete, unless there is `bind`."""
     source: Any
     """What the dialect read it from, and needs to write its entry; only it knows the type."""
-    bind: Callable[[], Request] | None = None
+    bind: Callable[[], Request] | None
     """Makes the complete request of one with references to earlier replies, when its turn has come.
     Raises `Unresolved`."""
-    depends_on: Collection[int] = ()
+    depends_on: Collection[int]
     """The places of the members that have to succeed first, all of them before its own."""
-    group: int | None = None
+    group: int | None
     """Members of one group are done all or none; None for one that stands alone."""
-    referenced: bool = False
+    referenced: bool
     """Whether the body of its reply is needed by a later member."""
-    response: Response | None = None
+    response: Response | None
     """None while it waits; the application's, or a problem's if it did not run or finish."""
-    entry: bytes = b""
+    entry: bytes
     """Its part of the reply, as the dialect wrote it; empty before that, and once handed on."""
+
+    def __init__(self, index: int, request: Request, source: Any) -> None:
+        self.index = index
+        self.request = request
+        self.source = source
+        self.bind = None
+        self.depends_on = ()
+        self.group = None
+        self.referenced = False
+        self.response = None
+        self.entry = b""
 
     @property
     def safe(self) -> bool:
@@ -260,9 +293,11 @@ class Member:
         """Whether it was answered with a status of 400 or above, by whomever."""
         return self.response is not None and self.response.status >= 400
 
-
-SAFE_METHODS = frozenset(["GET", "HEAD", "OPTIONS"])
-"""RFC 9110 §9.2.1, less `TRACE`, which no batch has."""
+    @property
+    def answer(self) -> Response:
+        """The response of a member that has one."""
+        assert self.response is not None
+        return self.response
 
 
 class OnFail(enum.Enum):
@@ -278,12 +313,16 @@ class Batch(NamedTuple):
     members: Sequence[Member]
     on_fail: OnFail
     size: int
-    """Bytes of the document: what entries repeat of it is no longer."""
+    """Bytes of the document. All entries together repeat at most this much of it."""
+    needs_transaction: bool = False
+    """Whether there is a group of several members: it has to be undone if one of them fails."""
 
 
-class Origin(NamedTuple):
-    """What others than `wsgi` need to know of the outer request."""
+class OuterRequest(NamedTuple):
+    """The outer request, as far as others than `wsgi` need to know it."""
 
+    headers: Headers = Headers()
+    """Its own headers, with case-insensitive look-up; not to be changed."""
     mount: str = ""
     """`SCRIPT_NAME`, percent-encoded."""
     host: str = ""
@@ -296,145 +335,3 @@ class Origin(NamedTuple):
     """The client's address, for the log."""
     authenticated: bool = False
     """Whether the server has checked the credentials itself."""
-
-
-class Unresolved(Exception):
-    """A reference of a member could not be filled in, or what it brings is not allowed."""
-
-
-class Fault(NamedTuple):
-    """One thing wrong with a batch document, and where: a JSON Pointer (RFC 6901) into it."""
-
-    pointer: str
-    detail: str
-    """What is wrong, for a person."""
-
-
-class Faults:
-    """The faults of a batch document: the first `FAULTS_LISTED`, and how many there are.
-
-    A document can have hundreds of thousands: pointers are made for those that are listed alone,
-    and are not much longer than `LONGEST` characters.
-    """
-
-    def __init__(self) -> None:
-        self.listed: list[Fault] = []
-        self.count = 0
-        self._within: tuple[str | int, ...] = ()
-        self._once: set[tuple[str | int, ...]] = set()
-
-    def enter(self, *place: str | int) -> None:
-        """From now on all places are relative to this one, given as reference tokens."""
-        self._within = place
-        self._once.clear()
-
-    def add(self, detail: str, *place: str | int) -> None:
-        """Note that something is wrong at `place`."""
-        if len(self.listed) < FAULTS_LISTED:
-            self.listed.append(Fault(_pointer(*self._within, *place), shortened(detail)))
-        self.count += 1
-
-    def add_once(self, detail: str, *place: str | int) -> None:
-        """The same for a place that is looked at twice: only its first fault counts."""
-        if place not in self._once:
-            self._once.add(place)
-            self.add(detail, *place)
-
-    def __bool__(self) -> bool:
-        return self.count > 0
-
-
-LONGEST = 300
-"""Characters of a pointer or a detail."""
-
-
-def shortened(detail: str) -> str:
-    """`detail` with at most `LONGEST` characters and an ellipsis."""
-    return detail if len(detail) <= LONGEST else f"{detail[:LONGEST]}…"
-
-
-def shown(text: str) -> str:
-    """`text` as an error can show it: quoted, escaped, short."""
-    return ascii(text if len(text) <= 60 else text[:57] + "...")
-
-
-def _pointer(*tokens: str | int) -> str:
-    """The JSON Pointer (RFC 6901 §3) of those reference tokens, or of what they are in."""
-    pointer = ""
-    for token in tokens:
-        text = str(token)
-        if len(pointer) + len(text) > LONGEST:  # before it is looked at: there may be many
-            break
-        pointer += "/" + text.replace("~", "~0").replace("/", "~1")
-    return pointer
-
-
-class BatchError(Exception):
-    """The batch is unusable, and nothing of it has run. Each kind is one HTTP status."""
-
-    status: ClassVar[int] = 400
-    fields: ClassVar[Sequence[tuple[str, str]]] = ()
-
-    def __init__(self, detail: str, faults: Faults | None = None) -> None:
-        super().__init__(detail)
-        self.detail = f"{shortened(detail)} Nothing was executed."
-        self.faults = faults or Faults()
-
-    def document(self) -> bytes:
-        """The refusal as a problem document (RFC 9457)."""
-        document: dict[str, object] = {
-            "title": HTTPStatus(self.status).phrase,
-            "status": self.status,
-            "detail": self.detail,
-        }
-        if self.faults:
-            document["errors"] = [fault._asdict() for fault in self.faults.listed]
-            more = self.faults.count - len(self.faults.listed)
-            if more:
-                document["more"] = more
-        return _json(document)
-
-
-class Malformed(BatchError):
-    """400: the document is not a batch, or something in it is not allowed."""
-
-    def __init__(self, faults: Faults) -> None:
-        more = faults.count - len(faults.listed)
-        count = "1 fault" if faults.count == 1 else f"{faults.count} faults"
-        listed = f", {more} of them not listed" if more else ""
-        super().__init__(f"The batch has {count}{listed}.", faults)
-
-
-class MethodNotAllowed(BatchError):
-    """405: a batch is posted."""
-
-    status = 405
-    fields = (("Allow", "POST"),)
-
-
-class LengthRequired(BatchError):
-    """411: nothing says where the body ends."""
-
-    status = 411
-
-
-class TooLarge(BatchError):
-    """413: the document, or the number of its requests, is over a limit, which is named."""
-
-    status = 413
-
-
-class Unavailable(BatchError):
-    """503: the operator's transaction could not be entered."""
-
-    status = 503
-
-
-class UnsupportedMediaType(BatchError):
-    """415: no dialect reads this media type or content coding."""
-
-    status = 415
-
-
-def _json(document: dict[str, object]) -> bytes:
-    return json.dumps(document, ensure_ascii=False).encode()

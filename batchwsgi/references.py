@@ -1,10 +1,7 @@
-"""References of a member to earlier replies: the grammar, and the look-up.
+"""References to earlier replies: what they can name, and the look-up.
 
-A closed grammar (modelled on the runtime expressions of OpenAPI and Arazzo, inside braces), looked
-up step by step. Nothing is evaluated (CVE-2014-7205: references were evaluated as code).
-
-`compiled` finds the references in a JSON value before anything runs and puts a `Template` in their
-place; `filled` replaces those by what `Replies` has, when the member's turn has come.
+Pure: a reply is looked at step by step, and nothing is evaluated (CVE-2014-7205: references were
+evaluated as code). How a reference is written is each dialect's own affair.
 """
 
 from __future__ import annotations
@@ -12,37 +9,23 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
-from urllib.parse import quote, unquote
 
-from batchwsgi.model import Member, Origin, Response, Unresolved, shown
-from batchwsgi.rules import bad_escape
+from batchwsgi.errors import Unresolved, shown
+from batchwsgi.model import Member, OuterRequest, Response
 
 Json = Any  # a decoded JSON value; its own type says no more
 
-_LONGEST = 1024
-"""Characters of an expression: a pointer of 1 MB is half a million tokens, and takes 73 MB."""
-_START = re.compile(r"\{\$(\$*+)responses\.")
-_EXPRESSION = re.compile(
-    r"""\{\$responses\.([A-Za-z0-9_-]{1,64})\.(?:
-        body (?: \# ( (?: /[^}]* )? ) )?
-      | header\.([A-Za-z0-9!#$%&'*+.^_`|~-]+)
-      | (status_code)
-      | (location)
-    )\}""",
-    re.VERBOSE,
-)
-_BAD_TILDE = re.compile(r"~(?![01])")
 INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 """The index of an array's element (RFC 6901 §4), or of an item."""
 
 
 class Reference(NamedTuple):
-    """One expression: of which member's reply, and which part of it."""
+    """Of which member's reply it is, and which part of it."""
 
     text: str
-    """As it was written, with its braces."""
+    """As it was written."""
     place: int
     """The index of that member."""
     part: str
@@ -53,145 +36,10 @@ class Reference(NamedTuple):
     """The reference tokens of the JSON Pointer into a body (RFC 6901)."""
 
 
-class Template(NamedTuple):
-    """A string with references in it: its pieces, in order."""
-
-    pieces: tuple[str | Reference, ...]
-
-    def value(self, replies: Replies) -> Json:
-        """What it becomes in a body or in `args`: one reference alone keeps its type."""
-        if len(self.pieces) == 1 and isinstance(self.pieces[0], Reference):
-            return replies.value(self.pieces[0])
-        return self.text(replies)
-
-    def text(self, replies: Replies) -> str:
-        """What it becomes in a header."""
-        return "".join(
-            [piece if isinstance(piece, str) else replies.text(piece) for piece in self.pieces]
-        )
-
-    def uri(self, replies: Replies) -> str:
-        """What it becomes in a `uri`: each value is one segment, or one value of the query.
-
-        A `location` at the start is a uri by itself; elsewhere it is a value like any other.
-        """
-        return self._joined(replies.text)
-
-    def stand_in(self) -> str:
-        """A uri that is right only if this one can be, whatever its references stand for."""
-        return self._joined(lambda reference: "/x" if reference.part == "location" else "x")
-
-    def _joined(self, text: Callable[[Reference], str]) -> str:
-        return "".join(
-            piece
-            if isinstance(piece, str)
-            else text(piece)
-            if place == 0 and piece.part == "location"
-            else quote(text(piece), safe="")
-            for place, piece in enumerate(self.pieces)
-        )
-
-
-def compiled(
-    value: Json,
-    place: tuple[str | int, ...],
-    index_of: Callable[[str], int],
-    add_fault: Callable[..., None],
-) -> Json:
-    """`value` with a `Template` in the place of each string that has references.
-
-    Only values are looked at, never names. `index_of` gives the place of the item with an id or
-    index, or raises `ValueError`. `add_fault` is called with what is wrong and where, as reference
-    tokens; `place` is where `value` stands.
-    """
-    if isinstance(value, str):
-        try:
-            return _template(value, index_of) if "{$" in value else value
-        except ValueError as error:
-            add_fault(str(error), *place)
-    elif isinstance(value, dict):
-        return {
-            name: compiled(inner, (*place, name), index_of, add_fault)
-            for name, inner in value.items()
-        }
-    elif isinstance(value, list):
-        return [
-            compiled(inner, (*place, index), index_of, add_fault)
-            for index, inner in enumerate(value)
-        ]
-    return value
-
-
-def _template(text: str, index_of: Callable[[str], int]) -> str | Template:
-    """`text` in pieces, if it has references. Raises `ValueError` for what only looks like one."""
-    pieces: list[str | Reference] = [""]
-    end = 0
-    for start in _START.finditer(text):
-        if start.start() < end:  # inside the pointer of the expression before
-            continue
-        pieces.append(text[end : start.start()])
-        if start[1]:  # "{$$responses." stands for "{$responses.", and so on
-            pieces.append(f"{{{start[1]}responses.")
-            end = start.end()
-            continue
-        expression = _EXPRESSION.match(text, start.start(), start.start() + _LONGEST)
-        if expression is None:
-            raise ValueError(
-                f"{shown(text[start.start() : start.start() + 61])} is not an expression "
-                f"that there is, or has more than {_LONGEST} characters"
-            )
-        pieces.append(_reference(expression, index_of))
-        end = expression.end()
-    pieces.append(text[end:])
-    if not any(isinstance(piece, Reference) for piece in pieces):
-        return "".join(map(str, pieces))
-    return Template(tuple(piece for piece in pieces if piece))
-
-
-def _reference(expression: re.Match[str], index_of: Callable[[str], int]) -> Reference:
-    text, (name, pointer, header, status_code, location) = expression[0], expression.groups()
-    place = index_of(name)
-    if header:
-        return Reference(text, place, "header", header.lower())
-    if status_code or location:
-        return Reference(text, place, status_code or location)
-    if not pointer:
-        return Reference(text, place, "body")
-    decoded = "" if bad_escape(pointer) else unquote(pointer, errors="strict")
-    if not decoded or _BAD_TILDE.search(decoded):
-        raise ValueError(f"{shown(pointer)} is not a JSON Pointer (RFC 6901 §6)")
-    tokens = decoded[1:].split("/")
-    unescaped = (token.replace("~1", "/").replace("~0", "~") for token in tokens)
-    return Reference(text, place, "body", pointer=tuple(unescaped))
-
-
-def references(value: Json) -> Iterator[Reference]:
-    """The references in a compiled value, as often as they stand there."""
-    if isinstance(value, Template):
-        yield from (piece for piece in value.pieces if isinstance(piece, Reference))
-    elif isinstance(value, dict):
-        for inner in value.values():
-            yield from references(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from references(inner)
-
-
-def filled(value: Json, fill: Callable[[Template], Json]) -> Json:
-    """A compiled value with each template replaced by what `fill` makes of it."""
-    if isinstance(value, Template):
-        return fill(value)
-    if isinstance(value, dict):
-        return {name: filled(inner, fill) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [filled(inner, fill) for inner in value]
-    return value
-
-
 class Replies:
     """What references find: the replies to `members` so far, by the member's place.
 
-    `decode` gives the JSON value of a response; `origin` is the outer request's. `expect` tells
+    `decode` gives the JSON value of a response; `outer` is the outer request. `expect` tells
     beforehand which references there are.
 
     A decoded body takes up to forty times its size. So it is decoded once, when a member first
@@ -202,12 +50,12 @@ class Replies:
     def __init__(
         self,
         members: Sequence[Member],
-        origin: Origin,
+        outer: OuterRequest,
         decode: Callable[[Response], Json],
         limit: int,
     ) -> None:
         self._members = members
-        self._origin = origin
+        self._outer = outer
         self._decode = decode
         self._limit = limit
         self._expected: dict[int, list[list[Reference]]] = {}  # by place, a list for each member
@@ -263,7 +111,7 @@ class Replies:
         Of what is too much for one member, `check_size` refuses the first that is over the limit,
         so the rest is not looked at.
         """
-        reply = _Reply(self._members[place], self._origin, self._decode)
+        reply = _Reply(self._members[place], self._outer, self._decode)
         for needed in self._expected.pop(place):
             left = self._limit
             for reference in needed:
@@ -283,11 +131,12 @@ class Replies:
 class _Reply:
     """The reply of one member, in the parts that references can name, each as JSON."""
 
-    def __init__(self, member: Member, origin: Origin, decode: Callable[[Response], Json]) -> None:
-        assert member.response is not None  # it is a dependency, and succeeded
+    def __init__(
+        self, member: Member, outer: OuterRequest, decode: Callable[[Response], Json]
+    ) -> None:
         self._target = member.request.target
-        self._response = member.response
-        self._origin = origin
+        self._response = member.answer
+        self._outer = outer
         self._decode = decode
         self._body: list[Json] = []  # decoded at first use
         self._texts: dict[int, str] = {}  # by the identity of the value, which `_body` keeps
@@ -299,7 +148,7 @@ class _Reply:
         if reference.part == "status_code":
             return str(self._response.status)
         if reference.part == "location":
-            return json.dumps(location(self._target, self._response, self._origin))
+            return json.dumps(location(self._target, self._response, self._outer))
         names, values = self._response.shown()
         if reference.name not in names.lower:
             raise LookupError("the reply has no such header")
@@ -332,26 +181,26 @@ _REFERENCE = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*):)?(?://([^/?#]*))?([^?#]*
 """RFC 3986 appendix B: scheme, authority, path, query; a fragment is left over."""
 
 
-def location(target: str, response: Response, origin: Origin) -> str:
+def location(target: str, response: Response, outer: OuterRequest) -> str:
     """The `Location` of a response to `target`, as path and query relative to the mount.
 
     Resolved against the member's own URL (RFC 9110 §10.2.2, RFC 3986 §5.2). No socket is opened,
-    and TLS often ends at a proxy: http and https are one origin. Raises `LookupError` for one that
+    and TLS often ends at a proxy: http and https are one outer. Raises `LookupError` for one that
     is not there, of another origin, or outside the mount.
     """
     if "Location" not in response.headers:
         raise LookupError("the reply has no Location")
-    scheme, host, path, query = _resolved(response.headers["Location"].strip(" \t"), target, origin)
-    if scheme not in ("http", "https") or host != _without_default_port(origin.host):
+    scheme, host, path, query = _resolved(response.headers["Location"].strip(" \t"), target, outer)
+    if scheme not in ("http", "https") or host != _without_default_port(outer.host):
         raise LookupError("its Location is of another origin")
-    mount = origin.mount
+    mount = outer.mount
     if path != mount and not path.startswith(f"{mount}/"):
         raise LookupError("its Location is outside the application's mount")
     uri = path[len(mount) :] or "/"
     return uri if query is None else f"{uri}?{query}"
 
 
-def _resolved(reference: str, target: str, origin: Origin) -> tuple[str, str, str, str | None]:
+def _resolved(reference: str, target: str, outer: OuterRequest) -> tuple[str, str, str, str | None]:
     """Scheme, host, path and query of a URI reference in a response to `target` (RFC 3986 §5.2.2).
 
     Empty segments stay as they are (`urllib.parse.urljoin` drops them).
@@ -362,7 +211,7 @@ def _resolved(reference: str, target: str, origin: Origin) -> tuple[str, str, st
     if scheme is not None or host is not None:
         own = _without_default_port(host or "")
         return (scheme or "http").lower(), own, _without_dots(path) or "/", query
-    base_path, mark, base_query = (origin.mount + target).partition("?")
+    base_path, mark, base_query = (outer.mount + target).partition("?")
     if not path:
         query = (base_query if mark else None) if query is None else query
         path = base_path
@@ -370,7 +219,7 @@ def _resolved(reference: str, target: str, origin: Origin) -> tuple[str, str, st
         path = _without_dots(path)
     else:
         path = _without_dots(base_path[: base_path.rindex("/") + 1] + path)
-    return "http", _without_default_port(origin.host), path, query
+    return "http", _without_default_port(outer.host), path, query
 
 
 def _without_dots(path: str) -> str:

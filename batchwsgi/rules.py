@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterable, Mapping
 from urllib.parse import quote, unquote_to_bytes
 
-from batchwsgi.model import is_token, shown
+from batchwsgi.errors import shown
+from batchwsgi.model import is_token
 from batchwsgi.options import Limits
 
 _METHODS = {  # the usual ones, as clients spell them: they need no second look

@@ -18,15 +18,14 @@ class Schedule:
 
     - `waves` gives those that come next: one, or a whole group, or, if `side_by_side`, neighbours
       that can be sent at the same time.
-    - `hold_back` answers, when a member's turn has come, for one that is not sent.
+    - `reason_against` tells, when a member's turn has come, why it is not sent.
     - `note_failure` tells that a member failed, sent or not.
     - `end` ends the batch early.
 
-    What is not sent is answered with the reason. A batch ends early once, by the first reason; so
-    does a group.
+    A batch ends early once, by the first reason; so does a group.
 
-    `hold_back` and `end` may be called from the threads of one wave: they set one attribute, and a
-    wave has no members that depend on each other.
+    `reason_against` and `end` may be called from the threads of one wave: they set at most one
+    attribute, and a wave has no members that depend on each other.
     """
 
     def __init__(self, batch: Batch, side_by_side: bool = False) -> None:
@@ -57,16 +56,14 @@ class Schedule:
             return first.group == member.group
         return member.safe and (not member.depends_on or max(member.depends_on) < first.index)
 
-    def hold_back(self, member: Member) -> None:
-        """Answer for `member` if it is not to be sent."""
+    def reason_against(self, member: Member) -> Reason | None:
+        """Why `member` is not to be sent; None if it is."""
         reason = self._ended
         if member.group is not None:
             reason = self._ended_groups.get(member.group, reason)
         if reason is None and member.depends_on:
             reason = self._unmet(member)
-        if reason is not None:
-            problem, detail = reason
-            member.response = problem.response(detail)
+        return reason
 
     def _unmet(self, member: Member) -> Reason | None:
         for index in member.depends_on:

@@ -1,7 +1,8 @@
 """PEP 3333, as the server of the wrapped application.
 
-`Outer` is the outer request as its members inherit it: it makes a child environ for each and sends
-it (`Outer.send`). `call` is one exchange with the application. `subrequest` is the same for views.
+`Gateway` stands between the outer request and its members: it makes a child environ for each and
+sends it (`Gateway.send`). `call` is one exchange with the application. `subrequest` is the same for
+views. `outer_request` is what other modules may know of the outer request.
 
 Nothing here knows of batches, dialects or schedules.
 """
@@ -20,18 +21,18 @@ from time import monotonic
 from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import quote, unquote
 
+from werkzeug.datastructures import EnvironHeaders
 from werkzeug.exceptions import HTTPException
 
+from batchwsgi.errors import shown
 from batchwsgi.model import (
     Names,
-    Origin,
+    OuterRequest,
     Problem,
     Request,
     Response,
     is_token,
     names_of,
-    response_of,
-    shown,
     split,
 )
 from batchwsgi.rules import checked_method, percent_encoded, subrequest_headers
@@ -103,19 +104,21 @@ def checked_environ_keys(keys: Iterable[str]) -> tuple[str, ...]:
     return keys
 
 
-class Outer:
-    """The outer request as its members inherit it, and the way to send them.
+class Gateway:
+    """The way to send members on behalf of an outer request, in the environ that they inherit.
 
-    `app` gets the members; `environ` is the outer request's, which stays as it is; `context` is the
-    one that each member runs in a copy of; `environ_keys` are more keys to inherit, `without` are
-    those not to inherit this time; `multithread` tells that members may run side by side;
-    `deadline`, on the monotonic clock, is when a response that goes on is ended.
+    `app` gets the members; `environ` is the outer request's, which stays as it is, and `outer` what
+    others know of it; `context` is the one that each member runs in a copy of; `environ_keys` are
+    more keys to inherit, `without` are those not to inherit this time; `multithread` tells that
+    members may run side by side; `deadline`, on the monotonic clock, is when a response that goes
+    on is ended.
     """
 
     def __init__(
         self,
         app: WSGIApplication,
         environ: WSGIEnvironment,
+        outer: OuterRequest,
         context: Context,
         environ_keys: Iterable[str] = (),
         *,
@@ -125,8 +128,8 @@ class Outer:
     ) -> None:
         self._app = app
         self._deadline = deadline
+        self.outer = outer
         self.context = context
-        self.origin = _origin(environ)
         self._template = _template(environ, environ_keys)
         self._raw_targets = [key for key in _RAW_TARGET if key in environ]
         self._template.update(dict.fromkeys(self._raw_targets))
@@ -149,7 +152,7 @@ class Outer:
         environ["PATH_INFO"] = unquote(path, "latin-1") if "%" in path else path
         environ["QUERY_STRING"] = query
         for key in self._raw_targets:
-            environ[key] = self.origin.mount + target
+            environ[key] = self.outer.mount + target
         if request.headers:
             environ.update(_header_keys(request.headers))
         if body or method in ("POST", "PUT", "PATCH"):
@@ -164,11 +167,12 @@ class Outer:
         return self.context.copy().run(call, self._app, environ, exchange)
 
 
-def _origin(environ: WSGIEnvironment) -> Origin:
-    """What others need to know of the outer request."""
+def outer_request(environ: WSGIEnvironment) -> OuterRequest:
+    """What others may know of the outer request."""
     port = environ.get("SERVER_PORT", "")
     forwarded = environ.get("HTTP_X_FORWARDED_PROTO", "").partition(",")[0].strip().lower()
-    return Origin(
+    return OuterRequest(
+        headers=EnvironHeaders(environ),
         mount=quote(environ.get("SCRIPT_NAME", ""), "!$&'()*+,;=:@/", encoding="latin-1"),
         host=environ.get("HTTP_HOST") or f"{environ.get('SERVER_NAME', '')}:{port}",
         https="https" in (environ.get("wsgi.url_scheme"), forwarded),
@@ -263,7 +267,8 @@ class _Exchange:
             raise TypeError(f"the response headers are {type(headers).__name__}, not list")
         code, reason, bodiless = _parsed_status(status)
         names, values, size = _checked_fields(headers, self.request)
-        self.response = Response(code, reason, names, values, size)
+        self.response = response = Response(code, reason)
+        response.names, response.values, response.header_size = names, values, size
         self.bodiless = bodiless or self.request.method == "HEAD"
         return self.write
 
@@ -323,12 +328,20 @@ def call(app: WSGIApplication, environ: WSGIEnvironment, exchange: _Exchange) ->
         if close is not None:
             _close(close, request)
     if exchange.cut_off is not None:  # also where the application caught what should have ended it
-        # Nobody sees the 200: the endpoint writes a response of its own in place of this one.
-        response = exchange.response or response_of(200, "", (), b"")
-        response.body = b""
-        response.unfit = exchange.cut_off
+        response = _without_body(exchange.response, exchange.cut_off)
     if response.names.offloads:
         response.unfit = Problem.OFFLOADED
+    return response
+
+
+def _without_body(response: Response | None, reason: Problem) -> Response:
+    """A response that was cut off, perhaps before there was any.
+
+    Nobody sees the 200: the endpoint writes a response of its own in place of this one.
+    """
+    response = response or Response(200, "")
+    response.body = b""
+    response.unfit = reason
     return response
 
 
@@ -466,4 +479,4 @@ def subrequest(
     request = Request(
         checked_method(method), percent_encoded(target), subrequest_headers(headers), body
     )
-    return Outer(app, environ, Context()).send(request)
+    return Gateway(app, environ, outer_request(environ), Context()).send(request)

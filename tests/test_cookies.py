@@ -5,7 +5,7 @@ from werkzeug.http import http_date
 
 from batchwsgi import BatchMiddleware, Request
 from batchwsgi.cookies import Jar, default_path
-from batchwsgi.model import Member, Origin, Problem, response_of
+from batchwsgi.model import Member, OuterRequest, Problem, Response
 
 from .support import batch
 
@@ -15,12 +15,12 @@ PAST, FUTURE = http_date(0), "Wed, 01 Jan 2200 00:00:00 GMT"
 def member(target, *cookies, problem=None):
     made = Member(0, Request("GET", target), {})
     fields = [("set-cookie", cookie) for cookie in cookies]
-    made.response = response_of(200, "OK", [("Content-Type", "text/plain"), *fields], b"", problem)
+    made.response = Response(200, "OK", [("Content-Type", "text/plain"), *fields], b"", problem)
     return made
 
 
-def jar(*members, **origin):
-    made = Jar(Origin(**origin))
+def jar(*members, **outer):
+    made = Jar(OuterRequest(**outer))
     for member in members:
         made.keep([member])
     return made
@@ -212,7 +212,7 @@ FRESH = "s=2; Path=/"
     ],
 )
 def test_in_a_wave_deletions_count_last(wave, promoted):
-    kept = Jar(Origin())
+    kept = Jar(OuterRequest())
     kept.keep([member("/", *cookies) for cookies in wave])
     assert kept.promoted() == promoted
 

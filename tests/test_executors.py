@@ -11,9 +11,10 @@ from contextvars import ContextVar, copy_context
 
 import pytest
 
-from batchwsgi import Request, executors
+from batchwsgi import Request, Response, executors
+from batchwsgi.errors import Unavailable
 from batchwsgi.executors import Pool, SideBySide, Undo, atomically
-from batchwsgi.model import Member, Unavailable, response_of
+from batchwsgi.model import Member
 
 WAIT = 10
 
@@ -336,7 +337,7 @@ class Recorder:
 
 def answer(status):
     def finish(member):
-        member.response = response_of(status if member.index == 1 else 200, "", [], b"")
+        member.response = Response(status if member.index == 1 else 200, "", [], b"")
 
     return finish
 

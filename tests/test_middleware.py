@@ -6,7 +6,6 @@ import io
 import json
 import logging
 import re
-from pathlib import Path
 
 import pytest
 
@@ -23,15 +22,6 @@ JSON_TYPE = {"Content-Type": "application/json"}
 def test_public_names():
     assert batchwsgi.__all__ == ["BatchMiddleware", "Limits", "Request", "Response", "subrequest"]
     assert re.fullmatch(r"\d+\.\d+\.\d+", batchwsgi.__version__)
-
-
-def test_the_laws_of_the_modules():
-    """`environ` stands only in three modules, and no dialect knows another."""
-    package = Path(batchwsgi.__file__).parent
-    sources = {str(path.relative_to(package)): path.read_text() for path in package.rglob("*.py")}
-    has_environ = {name for name, text in sources.items() if re.search(r"\benviron\b", text)}
-    assert has_environ <= {"wsgi.py", "middleware.py", "__main__.py"}
-    assert not [name for name, text in sources.items() if "werkzeug.test" in text]
 
 
 # --- Not for us --------------------------------------------------------------------------------

@@ -11,22 +11,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchwsgi import BatchMiddleware, Limits, Request
+from batchwsgi import BatchMiddleware, Limits, Request, Response
 from batchwsgi.dialects.native import Native
-from batchwsgi.model import BatchError, Malformed, Member, OnFail, Origin, TooLarge, response_of
+from batchwsgi.dialects.native_writers import JSONWriter
+from batchwsgi.errors import BatchError, Malformed, TooLarge
+from batchwsgi.model import Member, OnFail, OuterRequest
 from batchwsgi.rules import _NO_BATCH_INSIDE, Rules
 
 from .support import batch, echo, post
 
 RULES = Rules("/batch", Limits())
-ORIGIN = Origin()
+OUTER = OuterRequest()
 JSON_TYPE = ("Content-Type", "application/json")
 FORM_TYPE = ("Content-Type", "application/x-www-form-urlencoded")
 
 
-def decode(document, rules=RULES, origin=ORIGIN):
+def decode(document, rules=RULES, outer=OUTER):
     body = document if isinstance(document, bytes) else json.dumps(document).encode()
-    return Native().decode(body, rules, origin)
+    return Native().decode(body, outer, rules)
 
 
 def request(**item):
@@ -316,7 +318,7 @@ def test_number_of_headers():
 def test_authorization_where_the_server_has_checked_it():
     document = {"requests": [{"uri": "/", "headers": {"authorization": "Basic x"}}]}
     assert decode(document).members[0].request.headers == [("authorization", "Basic x")]
-    found = faults(document, origin=Origin(authenticated=True))
+    found = faults(document, outer=OuterRequest(authenticated=True))
     assert found.keys() == {"/requests/0/headers/authorization"}
 
 
@@ -380,7 +382,7 @@ ITEMS = st.fixed_dictionaries(
 )
 def test_any_bytes_are_a_batch_or_a_batch_error(body):
     try:
-        batch = Native().decode(body, RULES, ORIGIN)
+        batch = Native().decode(body, OUTER, RULES)
     except BatchError as error:
         assert 400 <= json.loads(error.document())["status"] < 500
         return
@@ -434,7 +436,7 @@ def test_faults_take_little(item):
     started = process_time()
     tracemalloc.start()
     try:
-        Native().decode(body, RULES, ORIGIN)
+        Native().decode(body, OUTER, RULES)
     except Malformed as error:
         assert len(error.document()) < 100_000
         assert len(error.faults.listed) <= 100
@@ -462,13 +464,11 @@ def test_what_the_client_wrote_is_not_shown_whole():
 def entry(response, **item):
     member = Member(0, Request("GET", "/"), {"uri": "/", **item})
     member.response = response
-    return json.loads(Native().entry(member))
+    return json.loads(JSONWriter().entry(member))
 
 
 def test_entry():
-    assert entry(
-        response_of(200, "OK", [JSON_TYPE], b'{"name": "Ada"}'), uri="/é", method="gEt"
-    ) == {
+    assert entry(Response(200, "OK", [JSON_TYPE], b'{"name": "Ada"}'), uri="/é", method="gEt") == {
         "method": "gEt",
         "uri": "/é",
         "status_code": "200",
@@ -479,7 +479,7 @@ def test_entry():
 
 def test_entry_with_an_id_and_text():
     fields = [("Content-Type", "text/plain"), ("X-A", 'q"\\é')]
-    assert entry(response_of(404, "Not Found", fields, "ü".encode()), id="a") == {
+    assert entry(Response(404, "Not Found", fields, "ü".encode()), id="a") == {
         "id": "a",
         "method": "get",
         "uri": "/",
@@ -497,7 +497,7 @@ def test_entry_headers():
         *[("Transfer-Encoding", "chunked"), ("Keep-Alive", "x"), ("Upgrade", "x"), ("TE", "x")],
         *[("Trailer", "x"), ("Proxy-Authenticate", "x"), ("Date", "today")],
     ]
-    assert list(entry(response_of(204, "No Content", fields, b""))["headers"].items()) == [
+    assert list(entry(Response(204, "No Content", fields, b""))["headers"].items()) == [
         ("Vary", "a, b, c"),
         ("X-A", "1"),
         ("Date", "today"),
@@ -506,10 +506,8 @@ def test_entry_headers():
 
 def test_json_is_spliced():
     member = Member(0, Request("GET", "/"), {"uri": "/"})
-    member.response = response_of(
-        200, "OK", [JSON_TYPE], b'{"n" : 1.10,\n"big":' + b"9" * 999 + b"}"
-    )
-    assert b'"body":{"n" : 1.10,\n"big":' + b"9" * 999 + b"}}" in Native().entry(member)
+    member.response = Response(200, "OK", [JSON_TYPE], b'{"n" : 1.10,\n"big":' + b"9" * 999 + b"}")
+    assert b'"body":{"n" : 1.10,\n"big":' + b"9" * 999 + b"}}" in JSONWriter().entry(member)
 
 
 # --- Many faults -------------------------------------------------------------------------------

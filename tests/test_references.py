@@ -10,8 +10,10 @@ from time import process_time
 import pytest
 
 from batchwsgi import BatchMiddleware, Limits
-from batchwsgi.model import Faults, Member, Origin, Request, response_of
-from batchwsgi.references import Replies, compiled, filled, references
+from batchwsgi.dialects.expressions import compiled, filled, references
+from batchwsgi.errors import Faults
+from batchwsgi.model import Member, OuterRequest, Request, Response
+from batchwsgi.references import Replies
 
 from .support import batch, echo, post
 
@@ -223,8 +225,8 @@ FOREIGN = [
 
 def located(location, mount="", target="/shop/orders?a=1", host="example.test"):
     member = Member(0, Request("POST", target), {})
-    member.response = response_of(201, "Created", [("Location", location)], b"")
-    replies = Replies({0: member}, Origin(host=host, mount=mount), None, 1000)
+    member.response = Response(201, "Created", [("Location", location)], b"")
+    replies = Replies({0: member}, OuterRequest(host=host, mount=mount), None, 1000)
     template = compiled("{$responses.0.location}", (), int, Faults().add)
     replies.expect(references(template))
     return filled(template, lambda template: template.uri(replies))

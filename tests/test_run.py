@@ -7,9 +7,10 @@ from contextvars import copy_context
 
 import pytest
 
-from batchwsgi import Limits, Request
+from batchwsgi import Limits, Request, Response
+from batchwsgi.errors import BatchError
 from batchwsgi.executors import Pool
-from batchwsgi.model import Batch, Member, OnFail, Origin, Problem, response_of
+from batchwsgi.model import Batch, Member, OnFail, OuterRequest, Problem
 from batchwsgi.run import Run
 
 PLAIN = [("Content-Type", "text/plain")]
@@ -18,7 +19,7 @@ PLAIN = [("Content-Type", "text/plain")]
 class Application:
     """Stands for an `Outer`: replies as many bytes as a member's target says."""
 
-    origin = Origin(host="shop.example")
+    outer = OuterRequest(host="shop.example")
     context = copy_context()
 
     def __init__(self, fields=lambda request: PLAIN):
@@ -30,26 +31,33 @@ class Application:
         size = int(request.target.strip("/"))
         if size > limit:
             return cut_off()
-        return response_of(200, "OK", self.fields(request), b"x" * size)
+        return Response(200, "OK", self.fields(request), b"x" * size)
 
 
 def cut_off():
-    response = response_of(200, "OK", PLAIN, b"")
+    response = Response(200, "OK", PLAIN, b"")
     response.unfit = Problem.TOO_LARGE
     return response
 
 
-class Dialect:
+class Writer:
     """Writes an entry of the status and the body."""
 
-    expansion = 1
-    overhead = 4
+    status = "200 OK"
+    headers = ()
+
+    def __init__(self, streamed=False):
+        self.streamed = streamed
 
     def entry(self, member):
         return b"%d %b" % (member.response.status, member.response.body)
 
-    def line(self, member):
-        return member.entry + b"\n"
+    def longest(self, response):
+        return len(response.body) + 4
+
+    def parts(self, members):
+        for member in members:
+            yield member.entry
 
 
 def batch(sizes, method="GET", on_fail=OnFail.IGNORE):
@@ -57,10 +65,10 @@ def batch(sizes, method="GET", on_fail=OnFail.IGNORE):
     return Batch(made, on_fail, 10 * len(made))
 
 
-def running(made, application=None, limits=Limits(), pool=None):  # noqa: B008 # frozen
+def running(made, application=None, limits=Limits(), pool=None, streamed=False):  # noqa: B008 # frozen
     outer = application or Application()
     more = {"limits": limits, "deadline": float("inf"), "pool": pool, "transaction": None}
-    return Run(made, outer, Dialect(), **more)
+    return Run(made, outer, Writer(streamed), **more)
 
 
 def test_one_after_the_other_is_lazy():
@@ -100,10 +108,17 @@ def test_entries_that_wait_are_written_in_the_end():
     assert [member.entry for member in made.members] == [b"200 x", b"200 xx", b"200 xxx"]
 
 
+def test_a_group_without_a_transaction_is_refused():
+    """Whichever dialect lets it through."""
+    made = batch([1, 2])._replace(needs_transaction=True)
+    with pytest.raises(BatchError, match="A group needs a transaction"):
+        running(made)
+
+
 def test_the_entry_of_a_line_does_not_wait():
-    lines = running(batch([1, 2, 3])).lines()
-    assert next(lines) == b"200 x\n"
-    assert list(lines) == [b"200 xx\n", b"200 xxx\n"]
+    members = running(batch([1, 2, 3]), streamed=True).members()
+    assert next(members).entry == b"200 x"
+    assert [member.entry for member in members] == [b"200 xx", b"200 xxx"]
 
 
 @pytest.mark.parametrize("on_fail", OnFail)
@@ -119,9 +134,7 @@ def test_waiting_changes_nothing_but_the_time(seed, on_fail):
 
     def outcome(waiting):
         application, made = Application(), batch(sizes, on_fail=on_fail)
-        going = running(made, application, limits)
-        if not waiting:
-            going._burst = 0
+        going = running(made, application, limits, streamed=not waiting)
         assert len(list(going.members())) == 60
         return application.sent, [(member.entry, member.response) for member in made.members]
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from batchwsgi import Request
-from batchwsgi.model import Batch, Member, OnFail, Problem, response_of
+from batchwsgi import Request, Response
+from batchwsgi.model import Batch, Member, OnFail, Problem
 from batchwsgi.schedule import Schedule
 
 STOPPED, DEPENDENCY, DEADLINE = Problem.STOPPED, Problem.DEPENDENCY_FAILED, Problem.DEADLINE
@@ -30,9 +30,12 @@ def run(statuses, on_fail=OnFail.IGNORE, before=lambda schedule, member: None, *
     for wave in schedule.waves():
         for member in wave:
             before(schedule, member)
-            schedule.hold_back(member)
-            if member.response is None:
-                member.response = response_of(statuses[member.index], "", [], b"")
+            reason = schedule.reason_against(member)
+            if reason is None:
+                member.response = Response(statuses[member.index], "")
+            else:
+                problem, detail = reason
+                member.response = problem.response(detail)
             if member.failed:
                 schedule.note_failure(member)
     return [member.response.problem or member.response.status for member in made]
@@ -122,8 +125,6 @@ def test_a_group_ends_once():
 def test_the_detail_names_the_member():
     made = members("GET", "GET", depends_on={1: [0]})
     schedule = Schedule(Batch(made, OnFail.IGNORE, 0))
-    made[0].response = response_of(404, "Not Found", [], b"")
-    schedule.hold_back(made[1])
-    assert (
-        made[1].response.json()["detail"] == "It depends on the request at index 0, which failed."
-    )
+    made[0].response = Response(404, "Not Found", [], b"")
+    _, detail = schedule.reason_against(made[1])
+    assert detail == "It depends on the request at index 0, which failed."

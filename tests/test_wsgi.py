@@ -14,7 +14,7 @@ import pytest
 from werkzeug.exceptions import Forbidden, TooManyRequests
 
 from batchwsgi import BatchMiddleware, Limits, Request, subrequest
-from batchwsgi.wsgi import Outer
+from batchwsgi.wsgi import Gateway, outer_request
 
 from . import misbehaving
 from .support import ask, batch, echo, environ, post
@@ -563,9 +563,10 @@ def test_names_of_odd_types_change_nothing_for_others():
         return []
 
     names = {"/odd": Renamed("X-Odd"), "/enum": Text.NAME, "/plain": "X-Odd"}
-    outer = Outer(app, environ(), Context())
+    outer = environ()
+    gateway = Gateway(app, outer, outer_request(outer), Context())
     for path, name in [("/odd", "X-Odd"), ("/enum", "X-Name"), ("/plain", "X-Odd")]:
-        response = outer.send(Request("GET", path))
+        response = gateway.send(Request("GET", path))
         assert response.fields == [(name, "1")]
         assert not response.names.sets_cookies
 

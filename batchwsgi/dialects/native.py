@@ -1,8 +1,8 @@
 """The endpoint's own JSON format: `on-fail`, `requests`, and for each `method`, `uri`, `args`.
 
 `Native.decode` reads a batch: first its own shape, then each item, name by name. Every fault is
-collected, with its JSON Pointer. `Native.entry` writes what became of one member; `Native.encode`
-joins the entries, `Native.line` makes one a line of a streamed reply.
+collected, with its JSON Pointer. `native_writers` has what writes the reply, `expressions` the
+grammar of references.
 """
 
 from __future__ import annotations
@@ -10,39 +10,20 @@ from __future__ import annotations
 import json
 import re
 from base64 import b64decode
-from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache, partial
+from collections.abc import Mapping, Sequence
+from functools import partial
 from urllib.parse import quote_plus
 
-from batchwsgi.model import (
-    Batch,
-    Faults,
-    Malformed,
-    Member,
-    Names,
-    OnFail,
-    Origin,
-    Request,
-    Response,
-    TooLarge,
-    Unresolved,
-    shown,
-)
+from batchwsgi.errors import BatchError, Faults, Malformed, TooLarge, Unresolved, shown
+from batchwsgi.model import Batch, Member, OnFail, OuterRequest, Request, Response
 from batchwsgi.options import Limits
-from batchwsgi.references import (
-    INDEX,
-    Json,
-    Reference,
-    Replies,
-    Template,
-    compiled,
-    filled,
-    references,
-)
+from batchwsgi.references import INDEX, Json, Reference, Replies
 from batchwsgi.rules import Rules, checked_method
 
-from .embedding import embedded, json_string
+from .expressions import Template, compiled, filled, references
 from .media import media_type
+from .native_writers import JSONWriter, LineWriter, asks_for_lines, content_type_of
+from .protocol import Writer
 from .strict_json import loads, reply_value
 
 _BATCH_NAMES = frozenset(["on-fail", "requests"])
@@ -60,12 +41,8 @@ class Native:
     """The native dialect; it has no state."""
 
     media_type = "application/json"
-    reply_type = "application/json"
-    stream_type = "application/x-ndjson"
-    expansion = 6  # a control character becomes a backslash, "u" and four digits
-    overhead = 256
 
-    def decode(self, body: bytes, rules: Rules, origin: Origin) -> Batch:
+    def decode(self, body: bytes, outer: OuterRequest, rules: Rules) -> Batch:
         """The batch in `body`. Raises `Malformed` with every fault in it, or `TooLarge`."""
         faults = Faults()
         try:
@@ -79,97 +56,28 @@ class Native:
         _add_unknown(document, _BATCH_NAMES, faults)
         on_fail = _on_fail(document, rules, faults)
         may_refer = b"$" in body or b"\\u" in body  # a "$" can be written as \u0024
-        reader = _Reader(rules, origin, may_refer, faults)
-        for item in _items(document, rules, faults):
-            reader.read(item)
+        reader = _Reader(rules, outer, may_refer, faults)
+        for index, item in enumerate(_items(document, rules, faults)):
+            reader.read(index, item)
         if faults:
             raise Malformed(faults)
         members = reader.members
         for index in reader.referenced:
             members[index].referenced = True
-        if on_fail == "rollback":
+        rolls_back = on_fail == "rollback"
+        if rolls_back:
             for member in members:
                 member.group = 0  # all of them or none: a failure in it stops the rest
-        return Batch(members, OnFail.STOP if on_fail == "stop" else OnFail.IGNORE, len(body))
+        stops = OnFail.STOP if on_fail == "stop" else OnFail.IGNORE
+        return Batch(members, stops, len(body), needs_transaction=rolls_back)
 
-    def entry(self, member: Member) -> bytes:
-        """What became of `member`, as one JSON object."""
-        item: Item = member.source
-        response = member.response
-        assert response is not None
-        names, values = response.shown()
-        body, encoding = embedded(response.body, _content_type(names, values))
-        head = _head(names) % (
-            '"id":"%s",' % item["id"] if "id" in item else "",
-            json_string(item["method"]) if "method" in item else '"get"',
-            json_string(item["uri"]),
-            response.status,
-            *map(json_string, values),
-        )
-        return b"".join((head.encode(), body, _TAILS[encoding]))
+    def writer(self, batch: Batch, outer: OuterRequest) -> Writer:
+        """JSON, or a line for each member where the client asks for that."""
+        return LineWriter() if asks_for_lines(outer.headers.get("Accept", "")) else JSONWriter()
 
-    def encode(self, members: Iterable[Member]) -> Iterator[bytes]:
-        """The parts of the whole reply; the entries of `members` are let go."""
-        return _joined(members, b'{"responses":[', b",", b"]}")
-
-    def line(self, member: Member) -> bytes:
-        """The part of a streamed reply that tells of `member`: one line (NDJSON)."""
-        # In JSON a line break can only stand between tokens, where a space is the same.
-        entry = member.entry.replace(b"\n", b" ").replace(b"\r", b" ")
-        if not entry.isascii():  # then such a character can only stand in a string
-            for character, escaped in _LINE_BREAKS:
-                entry = entry.replace(character, escaped)
-        response = member.response
-        assert response is not None
-        lost = b',"cookies":"not-kept"}' if response.names.sets_cookies else b"}"
-        return b'{"index":%d,%b%b\n' % (member.index, entry[1:-1], lost)
-
-
-# Beside CR and LF, what readers that split as `str.splitlines` does (httpx) take for a line break.
-_LINE_BREAKS = [(c.encode(), b"\\u%04x" % ord(c)) for c in "\u2028\u2029\x85"]
-
-_TAILS = {None: b"}", "text": b',"encoding":"text"}', "base64": b',"encoding":"base64"}'}
-
-
-def _content_type(names: Names, values: Sequence[str]) -> str:
-    """The `Content-Type` among those headers; empty if there is none."""
-    place = names.content_type
-    return "" if place is None else values[place]
-
-
-@lru_cache(maxsize=256)  # an application has few
-def _head(names: Names) -> str:
-    """An entry up to its body, for a response with these headers; each `%s` stands for a value.
-
-    There is nothing to escape in names, which are tokens, nor in ids.
-    """
-    headers = ",".join(['"%s":%%s' % name.replace("%", "%%") for name in names.sent])
-    return '{%s"method":%s,"uri":%s,"status_code":"%s","headers":{' + headers + '},"body":'
-
-
-PIECE = 64 * 1024
-"""Bytes of a reply, or somewhat more, that the server gets, and sends, at once."""
-
-
-def _joined(
-    members: Iterable[Member], start: bytes, separator: bytes, end: bytes
-) -> Iterator[bytes]:
-    """The entries of `members` in pieces, each let go as it becomes part of one.
-
-    So that not all of a reply is there twice.
-    """
-    piece: list[bytes] = []
-    size = 0
-    for member in members:
-        piece.append(member.entry)
-        size += len(member.entry)
-        member.entry = b""
-        if size >= PIECE:
-            yield start + separator.join(piece)
-            start = b""
-            piece = [b""]  # the next entry has a separator before it
-            size = 0
-    yield start + separator.join(piece) + end
+    def refusal(self, error: BatchError) -> Mapping[str, object]:
+        """Nothing: the problem document says it all."""
+        return {}
 
 
 # --- The batch ---------------------------------------------------------------------------------
@@ -214,20 +122,20 @@ def _items(document: Item, rules: Rules, faults: Faults) -> list[Json]:
 class _Reader:
     """Reads the items of one batch, in order: what each needs of those before it."""
 
-    def __init__(self, rules: Rules, origin: Origin, may_refer: bool, faults: Faults) -> None:
+    def __init__(self, rules: Rules, outer: OuterRequest, may_refer: bool, faults: Faults) -> None:
         self._rules = rules
-        self._origin = origin
+        self._outer = outer
         self._may_refer = may_refer
         self._faults = faults
-        self._index = -1
+        self._index = 0
         self._places: dict[str, int] = {}
         self.members: list[Member] = []
-        self._replies = Replies(self.members, origin, _value, rules.limits.max_reference_size)
+        self._replies = Replies(self.members, outer, _value, rules.limits.max_reference_size)
         self.referenced: set[int] = set()
 
-    def read(self, item: Json) -> None:
-        """Add the member that `item` asks for; with `faults`, no member is worth anything."""
-        self._index = index = self._index + 1
+    def read(self, index: int, item: Json) -> None:
+        """Add the member. Once there are faults it is never sent, so it may be incomplete."""
+        self._index = index
         faults = self._faults
         faults.enter("requests", index)
         if not isinstance(item, dict):
@@ -239,7 +147,7 @@ class _Reader:
             self._check_id(item["id"])
         # With references it cannot be built yet, but what they are not part of is checked.
         checkable = _stand_in(templates) if found else templates
-        request = _request(checkable, self._rules, self._origin, faults)
+        request = _request(checkable, self._rules, self._outer, faults)
         member = Member(index, request, item)
         if depends_on:
             member.depends_on = depends_on
@@ -304,7 +212,7 @@ class _Reader:
                 name: filled(value, partial(fill.get(name, Template.value), replies=replies))
                 for name, value in ready.items()
             }
-            request = _request(item, self._rules, self._origin, faults)
+            request = _request(item, self._rules, self._outer, faults)
         except (ValueError, RecursionError):  # a lone surrogate, or more levels than can be written
             raise Unresolved(f"what {found[0].text} brings cannot be written here") from None
         if faults:
@@ -331,12 +239,12 @@ def _value(response: Response) -> Json:
     """The JSON value of a reply, as references see it. Raises `ValueError` if it has none."""
     if not response.body:
         raise ValueError("the reply is empty")
-    if not media_type(_content_type(*response.shown())).is_json:
+    if not media_type(content_type_of(*response.shown())).is_json:
         raise ValueError("the reply is not JSON")
     return reply_value(response.body)
 
 
-def _request(item: Item, rules: Rules, origin: Origin, faults: Faults) -> Request:
+def _request(item: Item, rules: Rules, outer: OuterRequest, faults: Faults) -> Request:
     """The request that `item` asks for; worth nothing if there are `faults` in the end."""
     if not _ITEM_NAMES.issuperset(item):
         _add_unknown(item, _ITEM_NAMES, faults)
@@ -353,7 +261,7 @@ def _request(item: Item, rules: Rules, origin: Origin, faults: Faults) -> Reques
     query = ""
     body = b""
     if "headers" in item:
-        headers = _headers(item["headers"], rules, origin.authenticated, faults)
+        headers = _headers(item["headers"], rules, outer.authenticated, faults)
     if "body" in item or "args" in item:
         headers, query, body = _content(item, method, headers, rules.limits, faults)
     target = ""

@@ -13,7 +13,7 @@ from itertools import accumulate
 from math import isinf
 from typing import Any, NoReturn
 
-from batchwsgi.model import shown
+from batchwsgi.errors import shown
 from batchwsgi.options import Limits
 
 _FOLDED = bytes.maketrans(b"{}", b"[]")

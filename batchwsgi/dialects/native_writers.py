@@ -1,0 +1,128 @@
+"""Replies in the native format: one JSON document, or a line for each member (NDJSON)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+
+from werkzeug.datastructures import MIMEAccept
+from werkzeug.http import parse_accept_header
+
+from batchwsgi.model import Member, Names, Response
+from batchwsgi.references import Json
+
+from .embedding import embedded, json_string
+from .media import media_type
+
+_JSON = "application/json"
+_LINES = "application/x-ndjson"
+
+PIECE = 64 * 1024
+"""Bytes of a reply, or somewhat more, that the server gets, and sends, at once."""
+
+
+class JSONWriter:
+    """Writes the reply as one JSON document; it has no state."""
+
+    status = "200 OK"
+    headers: Sequence[tuple[str, str]] = [("Content-Type", _JSON)]
+    streamed = False
+
+    def entry(self, member: Member) -> bytes:
+        """What became of `member`, as one JSON object."""
+        item: dict[str, Json] = member.source
+        response = member.answer
+        names, values = response.shown()
+        body, encoding = embedded(response.body, content_type_of(names, values))
+        head = _head(names) % (
+            '"id":"%s",' % item["id"] if "id" in item else "",
+            json_string(item["method"]) if "method" in item else '"get"',
+            json_string(item["uri"]),
+            response.status,
+            *map(json_string, values),
+        )
+        return b"".join((head.encode(), body, _TAILS[encoding]))
+
+    def longest(self, response: Response) -> int:
+        """A control character becomes six; a header line has six characters around its two parts,
+        and an entry at most 256 around everything."""
+        characters = response.header_size + len(response.body) + len(response.values)
+        return 6 * characters + 256
+
+    def parts(self, members: Iterable[Member]) -> Iterator[bytes]:
+        """The document in pieces, so that not all of it is in memory twice."""
+        start = b'{"responses":['
+        piece: list[bytes] = []
+        size = 0
+        for member in members:
+            piece.append(member.entry)
+            size += len(member.entry)
+            member.entry = b""
+            if size >= PIECE:
+                yield start + b",".join(piece)
+                start = b""
+                piece = [b""]  # the next entry has a comma before it
+                size = 0
+        yield start + b",".join(piece) + b"]}"
+
+
+class LineWriter(JSONWriter):
+    """Writes each member's entry as a line of its own, as soon as it is done."""
+
+    headers: Sequence[tuple[str, str]] = [("Content-Type", _LINES)]
+    streamed = True
+
+    def parts(self, members: Iterable[Member]) -> Iterator[bytes]:
+        """The lines; each entry is let go."""
+        for member in members:
+            line = _line(member)
+            member.entry = b""
+            yield line
+
+
+def asks_for_lines(accept: str) -> bool:
+    """Whether an `Accept` field (RFC 9110 §12.5.1) asks for the streamed reply.
+
+    It has to name that type itself, not a range, with a higher q than the other reply's.
+    """
+    if _LINES not in accept.lower():
+        return False
+    quality = {
+        media_type(range_).essence: float(q)
+        for range_, q in parse_accept_header(accept, MIMEAccept)
+    }
+    return quality.get(_LINES, 0) > quality.get(_JSON, 0)
+
+
+# Beside CR and LF, what readers that split as `str.splitlines` does (httpx) take for a line break.
+_LINE_BREAKS = [(c.encode(), b"\\u%04x" % ord(c)) for c in "\u2028\u2029\x85"]
+
+
+def _line(member: Member) -> bytes:
+    """The entry of `member` as a line, with its index."""
+    # In JSON a line break can only stand between tokens, where a space is the same.
+    entry = member.entry.replace(b"\n", b" ").replace(b"\r", b" ")
+    if not entry.isascii():  # then such a character can only stand in a string
+        for character, escaped in _LINE_BREAKS:
+            entry = entry.replace(character, escaped)
+    lost = b',"cookies":"not-kept"}' if member.answer.names.sets_cookies else b"}"
+    return b'{"index":%d,%b%b\n' % (member.index, entry[1:-1], lost)
+
+
+_TAILS = {None: b"}", "text": b',"encoding":"text"}', "base64": b',"encoding":"base64"}'}
+
+
+def content_type_of(names: Names, values: Sequence[str]) -> str:
+    """The `Content-Type` among those headers; empty if there is none."""
+    place = names.content_type
+    return "" if place is None else values[place]
+
+
+@lru_cache(maxsize=256)  # an application has few
+def _head(names: Names) -> str:
+    """An entry up to its body, for a response with these headers; each `%s` stands for a value.
+
+    There is nothing to escape in names, which are tokens, nor in ids.
+    """
+    headers = ",".join(['"%s":%%s' % name.replace("%", "%%") for name in names.sent])
+    return '{%s"method":%s,"uri":%s,"status_code":"%s","headers":{' + headers + '},"body":'

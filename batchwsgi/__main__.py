@@ -14,7 +14,7 @@ from urllib.parse import quote
 from werkzeug.serving import make_server
 from werkzeug.utils import ImportStringError, import_string
 
-from batchwsgi import demo
+from batchwsgi import __version__, demo, wsgi
 from batchwsgi.middleware import BatchMiddleware
 
 if TYPE_CHECKING:
@@ -65,10 +65,17 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m batchwsgi",
         description="Serve a WSGI application with a batch endpoint, for development.",
     )
+    parser.add_argument("--version", action="version", version=_version())
     parser.add_argument("app", nargs="?", help="module:attribute; a demo if it is left out")
     parser.add_argument("--path", help="the endpoint's path (/batch)")
     parser.add_argument("--port", type=port, default=8000, help="on 127.0.0.1 (%(default)s)")
     return parser
+
+
+def _version() -> str:
+    """The version, and whether this is the compiled build."""
+    compiled = not str(wsgi.__file__).endswith(".py")
+    return f"batchwsgi {__version__} ({'compiled' if compiled else 'pure Python'})"
 
 
 def _application(name: str) -> WSGIApplication:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 FAULTS_LISTED = 100
 """How many faults a refusal lists; it then says how many more there are."""
@@ -71,8 +71,8 @@ class Faults:
 class BatchError(Exception):
     """400: the batch is unusable, and nothing of it has run. Each kind is one HTTP status."""
 
-    status: int = 400
-    fields: Sequence[tuple[str, str]] = ()
+    status: ClassVar[int] = 400
+    fields: ClassVar[Sequence[tuple[str, str]]] = ()
     """More header lines of the refusal."""
 
     def __init__(self, detail: str, faults: Faults | None = None) -> None:

@@ -84,6 +84,8 @@ class BatchMiddleware:
             raise TypeError(f"limits: {limits!r} is not a Limits")
         if not isinstance(encoded_slashes, bool):
             raise TypeError(f"encoded_slashes: {encoded_slashes!r} is not a bool")
+        if not isinstance(path, str):
+            raise TypeError(f"path: {path!r} is not a string")
         if not path.startswith("/"):
             raise ValueError(f"path: {path!r} does not begin with /")
         if authorize is not None and not callable(authorize):

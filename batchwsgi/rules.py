@@ -77,17 +77,15 @@ class Rules:
         self,
         path: str,
         limits: Limits,
-        member_headers: Iterable[str] = (),
+        member_headers: object = (),
         encoded_slashes: bool = False,
         can_roll_back: bool = False,
     ) -> None:
-        if isinstance(member_headers, str):
-            raise TypeError("member_headers: a sequence of names, not one string")
         self.limits = limits
         self.can_roll_back = can_roll_back
         self._path = path
         self._encoded_slashes = encoded_slashes
-        names = [_operators_header(name) for name in member_headers]
+        names = [_operators_header(name) for name in strings("member_headers", member_headers)]
         self._allowed = _MEMBER_HEADERS.union(name for name in names if name[-1] != "*")
         self._prefixes = tuple(name[:-1] for name in names if name[-1] == "*")
 
@@ -232,10 +230,19 @@ def subrequest_headers(
     return tuple(checked)
 
 
+def strings(option: str, values: object) -> tuple[str, ...]:
+    """The value of an option that is a sequence of strings; `TypeError` if it is none."""
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise TypeError(f"{option}: a sequence of strings, not {values!r}")
+    checked = tuple(values)
+    for value in checked:
+        if not isinstance(value, str):
+            raise TypeError(f"{option}: {value!r} is not a string")
+    return checked
+
+
 def _operators_header(name: str) -> str:
     """A name or prefix from `member_headers` in lower case; `ValueError` if it can never be set."""
-    if not isinstance(name, str):
-        raise TypeError(f"member_headers: {name!r} is not a string")
     stem = name.removesuffix("*")
     if not (_HEADER_NAME.fullmatch(stem) or name == "*"):
         raise ValueError(f"member_headers: {shown(name)} is not a header name")

@@ -35,7 +35,7 @@ from batchwsgi.model import (
     names_of,
     split,
 )
-from batchwsgi.rules import checked_method, percent_encoded, subrequest_headers
+from batchwsgi.rules import checked_method, percent_encoded, strings, subrequest_headers
 
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo
@@ -87,21 +87,17 @@ _NOT_ADDABLE_PREFIXES = tuple(
 )
 
 
-def checked_environ_keys(keys: Iterable[str]) -> tuple[str, ...]:
+def checked_environ_keys(keys: object) -> tuple[str, ...]:
     """The option `environ_keys`.
 
     Raises `ValueError` for a key that is not the operator's to add, and `TypeError` for what is
     not a sequence of strings.
     """
-    if isinstance(keys, str):
-        raise TypeError("environ_keys: a sequence of keys, not one string")
-    keys = tuple(keys)
-    for key in keys:
-        if not isinstance(key, str):
-            raise TypeError(f"environ_keys: {key!r} is not a string")
+    checked = strings("environ_keys", keys)
+    for key in checked:
         if key in _NOT_ADDABLE or key.startswith(_NOT_ADDABLE_PREFIXES):
             raise ValueError(f"environ_keys: {key} is not one that can be added")
-    return keys
+    return checked
 
 
 class Gateway:
@@ -422,7 +418,7 @@ def _checked_fields(
 
 
 def authorized(
-    app: WSGIApplication, authorize: Callable[[WSGIEnvironment], None]
+    app: WSGIApplication, authorize: Callable[[WSGIEnvironment], object]
 ) -> WSGIApplication:
     """`app` behind the operator's hook, which sees the very environ that `app` then gets.
 
@@ -433,7 +429,7 @@ def authorized(
     def guarded(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         body = environ[MARK].body
         try:
-            verdict: object = authorize(environ)  # type: ignore[func-returns-value] # checked below
+            verdict = authorize(environ)
         except HTTPException as refusal:
             return refusal.get_response(environ)(environ, start_response)
         if verdict is not None:

@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "dialects.*": "errors model options references rules dialects.*",
     "middleware": "dialects errors executors model options rules run wsgi",
     "": "middleware model options wsgi",
-    "__main__": "demo middleware",
+    "__main__": "demo middleware wsgi",
 }
 
 

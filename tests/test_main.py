@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 from werkzeug.test import Client
 
-from batchwsgi import BatchMiddleware, demo
+import batchwsgi
+from batchwsgi import BatchMiddleware, demo, wsgi
 from batchwsgi.__main__ import main
 
 from .support import ask, batch, environ
@@ -259,3 +260,10 @@ def test_demo_batch(app, caplog):
 
 def test_demo_stays_small():
     assert len(Path(demo.__file__).read_text().splitlines()) < 200
+
+
+def test_version_says_which_build_it_is(capsys):
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    build = "compiled" if wsgi.__file__.endswith((".so", ".pyd")) else "pure Python"
+    assert capsys.readouterr().out == f"batchwsgi {batchwsgi.__version__} ({build})\n"

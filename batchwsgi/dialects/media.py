@@ -49,7 +49,7 @@ def media_type(content_type: str) -> MediaType:
 def _parsed(content_type: str) -> MediaType:
     essence, parameters = parse_options_header(content_type)
     essence = essence.lower()
-    charset = parameters.get("charset")
+    charset: str | None = parameters.get("charset")
     return MediaType(
         essence,
         charset if charset is None else charset.lower(),

@@ -22,11 +22,12 @@ PIECE = 64 * 1024
 
 
 class JSONWriter:
-    """Writes the reply as one JSON document; it has no state."""
+    """Writes the reply as one JSON document."""
 
-    status = "200 OK"
-    headers: Sequence[tuple[str, str]] = [("Content-Type", _JSON)]
-    streamed = False
+    def __init__(self) -> None:
+        self.status = "200 OK"
+        self.headers: Sequence[tuple[str, str]] = [("Content-Type", _JSON)]
+        self.streamed = False
 
     def entry(self, member: Member) -> bytes:
         """What became of `member`, as one JSON object."""
@@ -69,8 +70,10 @@ class JSONWriter:
 class LineWriter(JSONWriter):
     """Writes each member's entry as a line of its own, as soon as it is done."""
 
-    headers: Sequence[tuple[str, str]] = [("Content-Type", _LINES)]
-    streamed = True
+    def __init__(self) -> None:
+        super().__init__()
+        self.headers = [("Content-Type", _LINES)]
+        self.streamed = True
 
     def parts(self, members: Iterable[Member]) -> Iterator[bytes]:
         """The lines; each entry is let go."""

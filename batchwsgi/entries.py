@@ -43,7 +43,8 @@ class Entries:
 
         Where it is too long, a problem replaces the member's response.
         """
-        response = member.answer
+        response = member.response
+        assert response is not None
         longest = self._writer.longest(response)
         if longest < self._spare and response.problem is None and response.unfit is None:
             self._spare -= longest

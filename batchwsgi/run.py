@@ -205,7 +205,8 @@ class Run:
         if not self._entries.limit:
             detail = "The reply is as long as it may be (Limits.max_reply_size)."
             self._schedule.end(Problem.REPLY_LIMIT, detail)
-        response = member.answer
+        response = member.response
+        assert response is not None
         if response.status >= 400:
             self._schedule.note_failure(member)
         if response.names.sets_cookies:

@@ -143,7 +143,9 @@ class Gateway:
         """
         environ = self._template.copy()
         method, target, body = request.method, request.target, request.body
-        path, _, query = target.partition("?")
+        path, query = target, ""
+        if "?" in target:
+            path, _, query = target.partition("?")
         environ["REQUEST_METHOD"] = method
         environ["PATH_INFO"] = unquote(path, "latin-1") if "%" in path else path
         environ["QUERY_STRING"] = query
@@ -393,7 +395,7 @@ def _checked_fields(
     sent = []
     values = []
     for field in headers:
-        if not isinstance(field, _PAIRS):
+        if type(field) is not tuple and not isinstance(field, _PAIRS):
             raise TypeError(f"a response header is {type(field).__name__}, not tuple")
         name, value = field
         if type(name) is not str:  # what is kept is looked up for others

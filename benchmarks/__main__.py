@@ -9,6 +9,8 @@ import platform
 from importlib import import_module
 from pathlib import Path
 
+from . import package
+
 QUESTIONS = ("overhead", "growth", "http", "memory", "streaming", "parallel")
 
 
@@ -27,8 +29,8 @@ def main() -> None:
     if options.plot and "overhead" not in asked:
         parser.error("the chart is of overhead")
     print(
-        f"Python {platform.python_version()}, {os.cpu_count()} processors with a load of "
-        f"{os.getloadavg()[0]:.1f}",
+        f"Python {platform.python_version()}, {package.BUILD}, "
+        f"{os.cpu_count()} processors with a load of {os.getloadavg()[0]:.1f}",
         end="\n\n",
     )
     answers = {}

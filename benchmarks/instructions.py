@@ -6,9 +6,10 @@ comes once for a batch cancels out. The same for direct calls; what is budgeted 
 both, the overhead. Between the runs the process calls `os.getpgid`, at which callgrind writes what
 it has counted so far.
 
-The budget is `instructions.json`. A case that changed by more than 3 % is named, and one that costs
-more than 3 % above its budget makes the exit status 1; `--update` writes the file anew. The budget
-holds for one build of Python and one machine's libc: on another, compare two runs of your own.
+The budget is `instructions.json`, with a column for the pure build and one for the compiled. A case
+that changed by more than 3 % is named, and one that costs more than 3 % above its budget makes the
+exit status 1; `--update` writes the column anew. The budget holds for one build of Python and one
+machine's libc: on another, compare two runs of your own.
 """
 
 from __future__ import annotations
@@ -189,7 +190,7 @@ def _budget() -> Counts:
     budget: dict[str, Any] = json.loads(BUDGET.read_text())
     if budget["python"] != platform.python_version():
         print(f"The budget is of Python {budget['python']}.")
-    return budget["overhead"]
+    return budget["overhead"].get(package.BUILD, {})
 
 
 def main() -> int:
@@ -203,7 +204,11 @@ def main() -> int:
     counts, budget = counted(), _budget()
     print(_table(counts, budget).text())
     if options.update:
-        made = {"python": platform.python_version(), "overhead": overheads(counts)}
+        kept = json.loads(BUDGET.read_text())["overhead"] if BUDGET.exists() else {}
+        made = {
+            "python": platform.python_version(),
+            "overhead": {**kept, package.BUILD: overheads(counts)},
+        }
         BUDGET.write_text(json.dumps(made, indent=1) + "\n")
         return 0
     return compared(overheads(counts), budget)

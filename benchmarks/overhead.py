@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 from . import apps, goals, naive, package
@@ -26,14 +25,14 @@ def tables() -> list[Table]:
     flask = apps.flask_app()
     naive.add_original(flask)
     return [
-        _table("a trivial application", apps.trivial(), copies, 1, goals.TRIVIAL),
-        _table("a Flask view", flask, copies, 100, goals.VIEW),
-        _table("a Django view", apps.django_app(), copies, 100, goals.VIEW),
+        _table("a trivial application", apps.trivial(), copies, 1),
+        _table("a Flask view", flask, copies, 100),
+        _table("a Django view", apps.django_app(), copies, 100),
         _table("a Bottle view", apps.bottle_app(), copies, 100),
     ]
 
 
-def variants(app: App, copies: dict[str, ModuleType]) -> dict[str, Callable[[], object]]:
+def variants(app: App, copies: dict[str, package.Copy]) -> dict[str, Callable[[], object]]:
     """The ways to have 100 items from `app`, by name; all but the first as one batch."""
     body = apps.document(apps.items())
     calls: dict[str, Callable[[], Any]] = {
@@ -54,7 +53,7 @@ def variants(app: App, copies: dict[str, ModuleType]) -> dict[str, Callable[[], 
 def _table(
     title: str,
     app: App,
-    copies: dict[str, ModuleType],
+    copies: dict[str, package.Copy],
     scale: int,
     bounds: tuple[goals.Goal, ...] = (),
 ) -> Table:

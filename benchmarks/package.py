@@ -1,38 +1,43 @@
-"""The package as it is without msgspec, and as it is with it, side by side in one process.
+"""The installed package, with and without msgspec, side by side in one process.
 
-Whether msgspec is used is decided when the package is imported. So it is imported twice, once with
-msgspec out of reach; each copy keeps to its own modules.
+Whether msgspec is used is decided when the package is imported; here each copy decides it anew at
+every batch. The package may be the pure one or the compiled one: `BUILD` says which.
 """
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import sys
-from types import ModuleType
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from batchwsgi import BatchMiddleware, Limits, wsgi
+from batchwsgi.dialects import embedding
+
+COMPILED = not str(wsgi.__file__).endswith(".py")
+BUILD = "compiled" if COMPILED else "pure Python"
 
 
-def _imported() -> ModuleType:
-    """A new copy of the package, which is then forgotten by the import system."""
-    package = importlib.import_module("batchwsgi")
-    for name in [name for name in sys.modules if name.partition(".")[0] == "batchwsgi"]:
-        del sys.modules[name]
-    return package
+class Copy:
+    """The package with one way to check a JSON reply."""
+
+    Limits = Limits
+
+    def __init__(self, is_json: Callable[[bytes], bool]) -> None:
+        self._is_json = is_json
+
+    def BatchMiddleware(self, app: Any, **options: Any) -> Callable[..., Iterable[bytes]]:
+        """The middleware; its replies are not streamed."""
+        middleware = BatchMiddleware(app, **options)
+
+        def wrapped(environ: Any, start_response: Any) -> Iterable[bytes]:
+            embedding._is_json = self._is_json
+            return middleware(environ, start_response)
+
+        return wrapped
 
 
-def copies() -> dict[str, ModuleType]:
-    """The package by the name of its row in the tables; the second only if it makes a difference.
-
-    To be called before anything else imports msgspec: that is how its use is noticed.
-    """
-    for name in [name for name in sys.modules if name.partition(".")[0] == "batchwsgi"]:
-        del sys.modules[name]
-    sys.modules["msgspec"] = None  # importing it then fails
-    try:
-        found = {"batchwsgi": _imported()}
-    finally:
-        del sys.modules["msgspec"]
-    with_msgspec = _imported()
-    if "msgspec" in sys.modules:
-        found["batchwsgi with msgspec"] = with_msgspec
-    return found
+def copies() -> dict[str, Copy]:
+    """The package by the name of its row in the tables."""
+    return {
+        "batchwsgi": Copy(embedding.is_json),
+        "batchwsgi with msgspec": Copy(embedding.is_json_by_msgspec),
+    }

@@ -1,4 +1,4 @@
-"""Every snippet of the README is run."""
+"""Every snippet of the README and of the other pages is run."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import types
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -16,20 +17,23 @@ from .support import batch, post
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+DIALECTS = resources.files("batchwsgi").joinpath("dialects", "README.md").read_text()
+PAGES = {"": README, "Dialects, ": DIALECTS}
 
 
 def snippets():
-    """The fenced blocks, each by its heading and a number: `Flask 1`."""
+    """The fenced blocks, each by its page, its heading and a number: `Dialects, References 1`."""
     found = {}
-    heading = ""
-    for title, language, block in re.findall(
-        r"^#+ ([^\n]+)$|^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL
-    ):
-        if title:
-            heading = title
-        else:
-            count = sum(name.rpartition(" ")[0] == heading for name in found)
-            found[f"{heading} {count + 1}"] = language, block
+    for prefix, page in PAGES.items():
+        heading = ""
+        for title, language, block in re.findall(
+            r"^#+ ([^\n]+)$|^```(\w+)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL
+        ):
+            if title:
+                heading = prefix + title
+            else:
+                count = sum(name.rpartition(" ")[0] == heading for name in found)
+                found[f"{heading} {count + 1}"] = language, block
     return found
 
 
@@ -71,28 +75,40 @@ def test_commands():
     assert ".ci/venv/bin/python -m pytest" in ci
 
 
-def test_flask():
-    app = run("Flask 1").app
-    assert batch(app, "/hello").entries[0]["body"] == {"hello": "world"}
+def test_quickstart():
+    app = run("Quickstart 1").app
+    words = shlex.split(code("Quickstart 2"))
+    assert words[:4] == [
+        "curl",
+        "http://127.0.0.1:8000/batch",
+        "-H",
+        "Content-Type: application/json",
+    ]
+    assert words[4] == "-d"
+    reply = post(app, words[5].encode())
+    answered, shown = (
+        re.sub(r"\n *", "", text) for text in (reply.body.decode(), code("Quickstart 3"))
+    )
+    assert answered == shown
 
 
 def test_django():
     from .frameworks import django_app
 
     django_app.make_app()
-    application = run("Django 1").application
+    application = run("Elsewhere 1").application
     assert isinstance(application, BatchMiddleware)
     assert batch(application, "/nothing").entries[0]["status_code"] == "404"
 
 
 def test_bottle():
-    app = run("Bottle 1").app
+    app = run("Elsewhere 2").app
     assert batch(app, "/hello").entries[0]["body"] == {"hello": "world"}
 
 
 def test_gunicorn():
     worker = types.SimpleNamespace(wsgi=demo.app)
-    run("gunicorn 1").post_worker_init(worker)
+    run("Elsewhere 3").post_worker_init(worker)
     assert batch(worker.wsgi, "/about").entries[0]["status_code"] == "200"
 
 
@@ -111,15 +127,16 @@ def test_view():
 def test_format():
     app = BatchMiddleware(demo.Request.application(demo.Demo().respond))
     token = {"Authorization": f"Bearer {demo.TOKEN}"}
-    reply = post(app, code("The format 1").encode(), headers=token)
-    assert reply.json() == json.loads(code("The format 2"))
+    reply = post(app, code("Dialects, Request and reply 1").encode(), headers=token)
+    assert reply.json() == json.loads(code("Dialects, Request and reply 2"))
     bad = batch(app, "/", {"uri": "x", "headers": {"Host": "h"}})
-    assert bad.json() == json.loads(code("The format 3"))
+    assert bad.json() == json.loads(code("Dialects, Request and reply 3"))
 
 
-def test_references():
+@pytest.mark.parametrize("name", ["The format 1", "Dialects, References 1"])
+def test_references(name):
     app = BatchMiddleware(demo.Request.application(demo.Demo().respond))
-    entries = post(app, code("References 1").encode()).entries
+    entries = post(app, code(name).encode()).entries
     assert [entry["status_code"] for entry in entries] == ["200", "201", "200", "200"]
     order = {"number": 1, "user": "grace", "sku": "A1", "n": 2}
     assert [entry["body"] for entry in entries[1:]] == [order, order, [order]]
@@ -128,7 +145,7 @@ def test_references():
 def test_transactions():
     """These are the files that the tests of real databases run."""
     recipes = ROOT / "tests" / "databases"
-    assert code("Django 2") == (recipes / "recipe_django.py").read_text()
+    assert code("Django 1") == (recipes / "recipe_django.py").read_text()
     assert code("SQLAlchemy 1") == (recipes / "recipe_sqlalchemy.py").read_text()
 
 
@@ -177,3 +194,23 @@ def test_options_and_limits():
     assert sorted(named) == sorted(Limits.__dataclass_fields__)
     for text in ("20 |", "1 MiB |", "32, 100", "4094, 50, 8190", "1 MiB, 8 MiB", "20 s"):
         assert text in table
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    """Those between the pages and within them; headings become anchors as on GitHub."""
+    folder = Path("batchwsgi/dialects") if page else Path()
+    for target in re.findall(r"\]\(([^)\s]+)\)", PAGES[page]):
+        path, _, anchor = target.partition("#")
+        if path.startswith("https:"):
+            continue
+        if not path:
+            headings = re.findall(r"^#+ ([^\n]+)$", PAGES[page], re.MULTILINE)
+            anchors = [
+                re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in headings
+            ]
+            assert anchor in anchors, target
+        elif (folder / path).parts[0] != "batchwsgi":
+            assert (ROOT / folder / path).exists(), target
+        else:
+            assert resources.files("batchwsgi").joinpath(*(folder / path).parts[1:]).is_file()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
 
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
@@ -32,15 +31,19 @@ class JSONWriter:
     def entry(self, member: Member) -> bytes:
         """What became of `member`, as one JSON object."""
         item: dict[str, Json] = member.source
-        response = member.answer
+        response = member.response
+        assert response is not None
         names, values = response.shown()
         body, encoding = embedded(response.body, content_type_of(names, values))
-        head = _head(names) % (
-            '"id":"%s",' % item["id"] if "id" in item else "",
-            json_string(item["method"]) if "method" in item else '"get"',
-            json_string(item["uri"]),
-            response.status,
-            *map(json_string, values),
+        # There is nothing to escape in ids and in names, which are tokens.
+        named = f'"id":"{item["id"]}",' if "id" in item else ""
+        method = json_string(item["method"]) if "method" in item else '"get"'
+        lines = []
+        for name, value in zip(names.sent, values, strict=True):
+            lines.append(f'"{name}":{json_string(value)}')
+        head = (
+            f'{{{named}"method":{method},"uri":{json_string(item["uri"])},'
+            f'"status_code":"{response.status}","headers":{{{",".join(lines)}}},"body":'
         )
         return b"".join((head.encode(), body, _TAILS[encoding]))
 
@@ -119,13 +122,3 @@ def content_type_of(names: Names, values: Sequence[str]) -> str:
     """The `Content-Type` among those headers; empty if there is none."""
     place = names.content_type
     return "" if place is None else values[place]
-
-
-@lru_cache(maxsize=256)  # an application has few
-def _head(names: Names) -> str:
-    """An entry up to its body, for a response with these headers; each `%s` stands for a value.
-
-    There is nothing to escape in names, which are tokens, nor in ids.
-    """
-    headers = ",".join(['"%s":%%s' % name.replace("%", "%%") for name in names.sent])
-    return '{%s"method":%s,"uri":%s,"status_code":"%s","headers":{' + headers + '},"body":'

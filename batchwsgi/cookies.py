@@ -15,6 +15,8 @@ from werkzeug.http import parse_date
 
 from batchwsgi.model import Member, OuterRequest
 
+LONGEST = 4096
+"""Bytes of name and value of a cookie that browsers keep (RFC 6265bis §5.6)."""
 _SECONDS = re.compile(r"-?[0-9]{1,18}")
 
 
@@ -109,10 +111,15 @@ def default_path(target: str) -> str:
 
 
 class Jar:
-    """The cookies that the members of one batch set: for later members, and for the outer reply."""
+    """The cookies that the members of one batch set: for later members, and for the outer reply.
 
-    def __init__(self, outer: OuterRequest) -> None:
+    `limit` is how many bytes a member's `Cookie` may have, unless the client's own is longer: a
+    server's own limit does not see members, and frameworks parse cookies in quadratic time.
+    """
+
+    def __init__(self, outer: OuterRequest, limit: int) -> None:
         self._outer = outer
+        self._limit = limit
         self._cookies: Cookies = {}
 
     def keep(self, members: Iterable[Member]) -> None:
@@ -161,28 +168,37 @@ class Jar:
 
         As a browser would do it, had the client sent the members one by one; but Domain and
         SameSite are not looked at: behind a proxy, `Host` may not be what the browser sees. A
-        cookie that was set replaces the client's of that name wherever its own Path matches.
+        cookie that was set replaces the client's of that name wherever its own Path matches. One
+        that is longer than browsers keep them is not sent, and what comes last is left out where
+        all would be too long.
         """
         if not self._cookies:
             return None
         path = self._outer.mount + target.partition("?")[0]
-        matching = {
-            (cookie.name, cookie.path): cookie
+        matching = [
+            cookie
             for cookie in self._cookies.values()
             if cookie.name
+            and len(cookie.name) + len(cookie.value) <= LONGEST
             and (self._outer.https or not cookie.secure)
             and _matches(path, cookie.path)
-        }
+        ]
         if not matching:
             return None
-        names = {name for name, _ in matching}
+        names = {cookie.name for cookie in matching}
+        # What deletes the cookie of one Domain leaves that of another.
+        live = {(cookie.name, cookie.path): cookie for cookie in matching if not cookie.deletes}
         client = self._outer.cookie.split(";")
         pairs = [pair.strip(" \t") for pair in client if _name(pair) not in names]
-        now = time()
-        for cookie in sorted(matching.values(), key=_path_length, reverse=True):  # RFC 6265 §5.4
-            if cookie.expires is None or cookie.expires > now:
-                pairs.append(f"{cookie.name}={cookie.value}")
-        return "; ".join(filter(None, pairs))
+        for cookie in sorted(live.values(), key=_path_length, reverse=True):  # RFC 6265 §5.4
+            pairs.append(f"{cookie.name}={cookie.value}")
+        return self._within_limit([*filter(None, pairs)])
+
+    def _within_limit(self, pairs: list[str]) -> str:
+        limit = max(self._limit, len(self._outer.cookie))
+        while (header := "; ".join(pairs)) and len(header) > limit:
+            pairs.pop()
+        return header
 
 
 def _path_length(cookie: Cookie) -> int:

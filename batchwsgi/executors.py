@@ -37,6 +37,21 @@ class _Ended(NamedTuple):
     error: BaseException | None
 
 
+class _Job:
+    """Something for a thread of the pool to do, unless it is too late for that.
+
+    The pool's queue may keep it long after its batch is over, which it must not keep too.
+    """
+
+    def __init__(self, function: Callable[[], None]) -> None:
+        self.function: Callable[[], None] | None = function
+
+    def __call__(self) -> None:
+        function, self.function = self.function, None
+        if function is not None:
+            function()
+
+
 class Pool:
     """The threads of one middleware: made at first use, and anew in a forked process.
 
@@ -76,32 +91,38 @@ class SideBySide:
     turns with the GIL. After each it looks at the clock. While it is inside a member, one job of
     the pool watches it, unless the waves before were all quick.
 
-    Then jobs take members until none is left, or until nothing more should be started. There are
-    two reasons for that. While the client reads, a slow one must not have the others' answers pile
-    up: at most as many as the pool has threads are under way or done, and not yet given. While this
-    thread is inside a slow member the jobs go on, but what is done is at most `room` bytes, what
-    the reply may still have.
+    Then jobs take members, until none is left or nothing more should be started. At most as many
+    members as the pool has threads are under way or done, and not yet given: a slow client must not
+    have the others' answers pile up. Only while this thread is itself inside a member the jobs go
+    on; what is done then fits into what the reply may still have.
 
-    `answer` answers a member, and returns how many bytes that holds.
+    `answer` answers a member, and returns how many bytes that holds. `room` tells how many the
+    reply may still have.
     """
 
-    def __init__(self, wave: list[Member], answer: Answer, pool: Pool, room: int) -> None:
+    def __init__(
+        self, wave: list[Member], answer: Answer, pool: Pool, room: Callable[[], int]
+    ) -> None:
         self._answer = answer
         self._pool = pool
+        self._room = room
+        self._count = len(wave)
         self._waiting = deque(wave)
         self._ended: queue.SimpleQueue[_Ended] = queue.SimpleQueue()
         self._lock = threading.Lock()
-        """It is held where the next three are changed."""
-        self._room = room
-        """Bytes that may still be done and not given."""
+        """It is held where what follows is changed, up to the jobs."""
         self._running = 0
         """Members that jobs are inside of."""
         self._working = 0
         """Jobs that take members, or will."""
-        self._client_reads = False
-        """Whether this thread is outside, where a member was given to."""
-        self._jobs: list[futures.Future[None]] = []
+        self._held = 0
+        """Bytes that are done in jobs, and not given."""
+        self._largest = 0
+        """Bytes of the largest that was done in a job."""
+        self._jobs: list[_Job] = []
         self._given = 0
+        self._inside = False
+        """Whether this thread is inside a member."""
         self._slow = False
         """Whether members take long, or the client that they are given to."""
 
@@ -111,22 +132,20 @@ class SideBySide:
         Lazy; once closed, it starts no more members and waits for those that run. What an answer
         raises is raised here, also if it was in a job and is found only when this is closed.
         """
-        count = len(self._waiting)
         if self._pool.quick_waves < QUICK_WAVES:
             self._submit(partial(self._watch, 0, PATIENCE))
         started = time.monotonic()
         try:
-            while self._given < count:
+            while self._given < self._count:
                 member = self._next()
                 self._given += 1
                 if not self._slow:
                     self._slow = time.monotonic() - started > PATIENCE * self._given
-                self._client_reads = True
                 yield member
-                self._client_reads = False
         except GeneratorExit:
-            self._stop()
-            self._raise_what_jobs_raised()
+            error = self._stop()
+            if error is not None:
+                raise error from None
             raise
         finally:
             self._stop()
@@ -134,62 +153,19 @@ class SideBySide:
 
     def _next(self) -> Member:
         """The next member that is answered: by a job, or else here."""
-        if self._slow and self._waiting:
-            self._start_jobs()
         if self._ended.empty() and (member := self._popped()) is not None:
+            self._inside = True
+            self._start_jobs()
             self._answer(member)
+            self._inside = False
             return member
+        self._start_jobs()
         ended = self._ended.get()
         if ended.error is not None:
             raise ended.error
         with self._lock:
-            self._room += ended.size
+            self._held -= ended.size
         return ended.member
-
-    def _start_jobs(self) -> None:
-        """Have as many jobs as there are threads, or members that wait."""
-        with self._lock:
-            more = min(self._pool.threads - self._working, len(self._waiting))
-            self._working += more
-        for _ in range(more):
-            self._submit(self._work)
-
-    def _submit(self, job: Callable[[], None]) -> None:
-        self._jobs = [job for job in self._jobs if not job.done()]
-        with suppress(RuntimeError):  # no more threads can be had: those that are there do the rest
-            self._jobs.append(self._pool.submit(job))
-
-    def _watch(self, given: int, look: float) -> None:
-        """In a job: see in `look` seconds whether this wave is slow; `given` were given so far."""
-        time.sleep(look)
-        if (self._given - given) * PATIENCE < look:
-            self._slow = True
-            self._start_jobs()
-        elif self._waiting:  # a job of its own, behind those of other batches
-            self._submit(partial(self._watch, self._given, min(2 * look, LONGEST_LOOK)))
-
-    def _work(self) -> None:
-        """In a job: take members and answer them."""
-        while (member := self._taken()) is not None:
-            size = 0
-            error = None
-            try:
-                size = self._answer(member)
-            except BaseException as raised:  # raised again in the batch's own thread
-                error = raised
-            with self._lock:
-                self._running -= 1
-                self._room -= size
-                self._ended.put(_Ended(member, size, error))
-
-    def _taken(self) -> Member | None:
-        """A member for a job; None if it is to end."""
-        with self._lock:
-            if self._may_start() and (member := self._popped()) is not None:
-                self._running += 1
-                return member
-            self._working -= 1
-            return None
 
     def _popped(self) -> Member | None:
         """The next member that waits, for whoever is first; None if there is none."""
@@ -198,26 +174,87 @@ class SideBySide:
         except IndexError:
             return None
 
-    def _may_start(self) -> bool:
-        if self._client_reads:
-            return self._running + self._ended.qsize() < self._pool.threads
-        return self._room > 0
+    def _start_jobs(self) -> None:
+        """Where members take long, have as many jobs as may take one."""
+        if not self._slow or not self._waiting:
+            return
+        with self._lock:
+            more = min(self._pool.threads - self._working, len(self._waiting))
+            if not self._inside:
+                more = min(more, self._pool.threads - self._ahead())
+            more = max(more, 0)
+            self._working += more
+        for _ in range(more):
+            self._submit(self._work)
 
-    def _stop(self) -> None:
-        """Start no more members, and wait for those that run."""
+    def _submit(self, function: Callable[[], None]) -> None:
+        job = _Job(function)
+        with self._lock:
+            self._jobs = [job for job in self._jobs if job.function is not None]
+            self._jobs.append(job)
+        with suppress(RuntimeError):  # no more threads can be had: those that are there do the rest
+            self._pool.submit(job)
+
+    # --- In jobs
+
+    def _watch(self, given: int, look: float) -> None:
+        """See in `look` seconds whether this wave is slow; `given` were given so far."""
+        time.sleep(look)
+        if (self._given - given) * PATIENCE < look:
+            self._slow = True
+            self._start_jobs()
+        elif self._waiting:  # a job of its own, behind those of other batches
+            self._submit(partial(self._watch, self._given, min(2 * look, LONGEST_LOOK)))
+
+    def _work(self) -> None:
+        """Take members and answer them."""
+        while (member := self._taken()) is not None:
+            size = 0
+            error = None
+            try:
+                size = self._answer(member)
+            except BaseException as raised:  # raised again in the batch's own thread
+                error = raised
+            with self._lock:
+                if error is not None:
+                    self._waiting.clear()  # it stops the worker: no other member is to start
+                self._running -= 1
+                self._held += size
+                self._largest = max(self._largest, size)
+                self._ended.put(_Ended(member, size, error))
+
+    def _taken(self) -> Member | None:
+        """A member for a job; None if the job is to end."""
+        with self._lock:
+            if self._may_start() and (member := self._popped()) is not None:
+                self._running += 1
+                return member
+            self._working -= 1
+            return None
+
+    def _may_start(self) -> bool:
+        if self._ahead() < self._pool.threads:
+            return True
+        likely = self._held + (self._running + 1) * self._largest
+        return self._inside and likely <= self._room()
+
+    def _ahead(self) -> int:
+        """Members that jobs have started and that are not yet given."""
+        return self._running + self._ended.qsize()
+
+    # --- At the end
+
+    def _stop(self) -> BaseException | None:
+        """Start no more members, wait for those that run; gives what one of them raised."""
         with self._lock:
             self._waiting.clear()
-            early = self._running > 0
-        begun = [job for job in self._jobs if not job.cancel()]
-        if early:
-            futures.wait(begun)
-
-    def _raise_what_jobs_raised(self) -> None:
-        """What stops a worker stops it, though nobody asks for the member any more."""
-        while not self._ended.empty():
+            for job in self._jobs:
+                job.function = None
+        error = None
+        while self._running or not self._ended.empty():
             ended = self._ended.get()
-            if ended.error is not None:
-                raise ended.error
+            error = error or ended.error
+        return error
 
 
 class Undo(Exception):

@@ -230,12 +230,14 @@ class Problem(enum.Enum):
     OFFLOADED = "offloaded", 502, "Executed: the reply is a file that the server would have sent"
     INCOMPLETE = "incomplete", 502, "Executed: the reply ended before its Content-Length"
 
-    def response(self, detail: str, fields: Iterable[tuple[str, str]] = ()) -> Response:
+    def response(
+        self, detail: str, fields: Iterable[tuple[str, str]] = (), title: str = ""
+    ) -> Response:
         """The response that says so, as a problem document (RFC 9457); `fields` are added."""
-        kind, status, title = self.value
+        kind, status, usual_title = self.value
         document = {
             "type": f"urn:problem-type:batchwsgi:{kind}",
-            "title": title,
+            "title": title or usual_title,
             "status": status,
             "detail": shortened(detail),
         }
@@ -248,7 +250,7 @@ class Problem(enum.Enum):
 # --- The batch ---------------------------------------------------------------------------------
 
 
-@dataclass(init=False, eq=False)
+@dataclass(init=False, eq=False, repr=False)
 class Member:
     """The whole life of one sub-request in one record; there are no lists to keep in step."""
 
@@ -282,6 +284,9 @@ class Member:
         self.referenced = False
         self.response = None
         self.entry = b""
+
+    def __repr__(self) -> str:
+        return f"<Member {self.index}: {self.request}>"
 
     @property
     def safe(self) -> bool:
@@ -335,3 +340,6 @@ class OuterRequest(NamedTuple):
     """The client's address, for the log."""
     authenticated: bool = False
     """Whether the server has checked the credentials itself."""
+
+    def __repr__(self) -> str:
+        return f"<OuterRequest at {self.host}{self.mount}>"  # and no header

@@ -11,6 +11,7 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
+from urllib.parse import unquote_to_bytes
 
 from batchwsgi.errors import Unresolved, shown
 from batchwsgi.model import Member, OuterRequest, Response
@@ -58,18 +59,20 @@ class Replies:
         self._outer = outer
         self._decode = decode
         self._limit = limit
-        self._expected: dict[int, list[list[Reference]]] = {}  # by place, a list for each member
+        self._needs: dict[int, list[_Need]] = {}
+        """By the place of the reply, what each member needs of it."""
         self._found: dict[Reference, str] = {}
         self._missing: dict[Reference, str] = {}
         self._lock = threading.Lock()  # so that not every thread decodes a body of its own
 
     def expect(self, used: Iterable[Reference]) -> None:
         """Note what one member needs."""
+        budget = _Budget(self._limit)
         own: dict[int, dict[Reference, None]] = {}
         for reference in used:
             own.setdefault(reference.place, {})[reference] = None
         for place, needed in own.items():
-            self._expected.setdefault(place, []).append([*needed])
+            self._needs.setdefault(place, []).append(_Need([*needed], budget))
 
     def value(self, reference: Reference) -> Json:
         """What `reference` stands for. Raises `Unresolved`, naming it."""
@@ -91,53 +94,98 @@ class Replies:
         for reference in used:
             total += len(self._json(reference))
             if total > self._limit:
-                raise Unresolved(
-                    f"{reference.text[:200]}: more than {self._limit} bytes in all "
-                    "(Limits.max_reference_size)"
-                )
+                raise Unresolved(f"{reference.text[:200]}: {_too_large(self._limit)}")
 
     def _json(self, reference: Reference) -> str:
         """What `reference` stands for, as JSON. Raises `Unresolved`, naming it."""
         with self._lock:
-            if reference.place in self._expected:
+            if reference.place in self._needs:
                 self._look_up(reference.place)
-        if reference in self._missing:
-            raise Unresolved(f"{reference.text[:200]}: {self._missing[reference]}")
-        return self._found[reference]
+        if reference in self._found:
+            return self._found[reference]
+        missing = self._missing.get(reference, _too_large(self._limit))
+        raise Unresolved(f"{reference.text[:200]}: {missing}")
 
     def _look_up(self, place: int) -> None:
         """Find what members need of the reply of the one at `place`.
 
-        Of what is too much for one member, `check_size` refuses the first that is over the limit,
-        so the rest is not looked at.
+        A member that lacks one thing, or needs too much, will be refused, so that nothing more is
+        looked up for it: each costs at most one value that is too large.
         """
-        reply = _Reply(self._members[place], self._outer, self._decode)
-        for needed in self._expected.pop(place):
-            left = self._limit
-            for reference in needed:
+        reply = _Reply(self._members[place], self._outer, self._decode, self._limit)
+        for need in self._needs.pop(place):
+            for reference in need.references:
+                if need.budget.left < 0:
+                    break
                 try:
                     self._found[reference] = text = reply.part(reference)
                 except (ValueError, LookupError) as error:
                     self._missing[reference] = str(error)
-                    break
+                    need.budget.left = -1
                 except RecursionError:
                     self._missing[reference] = "it has more levels than can be read here"
-                    break
-                left -= len(text)
-                if left < 0:
-                    break
+                    need.budget.left = -1
+                else:
+                    need.budget.left -= len(text)
+
+
+class _Budget:
+    """What may still be looked up for one member."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+        """Characters of JSON; below 0, the member is refused."""
+
+
+class _Need(NamedTuple):
+    """What one member needs of one reply."""
+
+    references: list[Reference]
+    budget: _Budget
+
+
+def _too_large(limit: int) -> str:
+    return f"more than {limit} bytes in all (Limits.max_reference_size)"
+
+
+def _is_longer(value: Json, limit: int) -> bool:
+    """Whether the JSON of `value` has certainly more characters; not all of it is looked at."""
+    size = 0
+    waiting = [value]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, list):
+            size += 2 * len(value)
+        elif isinstance(value, dict):
+            size += 4 * len(value) + sum(map(len, value))
+        elif isinstance(value, str):
+            size += len(value)
+        if size > limit:
+            return True
+        if isinstance(value, list):
+            waiting += value
+        elif isinstance(value, dict):
+            waiting += value.values()
+    return False
 
 
 class _Reply:
     """The reply of one member, in the parts that references can name, each as JSON."""
 
     def __init__(
-        self, member: Member, outer: OuterRequest, decode: Callable[[Response], Json]
+        self,
+        member: Member,
+        outer: OuterRequest,
+        decode: Callable[[Response], Json],
+        limit: int,
     ) -> None:
         self._target = member.request.target
         self._response = member.answer
         self._outer = outer
         self._decode = decode
+        self._limit = limit
+        self._undecodable = ""
+        """Why the body has no value, once that is known."""
         self._body: list[Json] = []  # decoded at first use
         self._texts: dict[int, str] = {}  # by the identity of the value, which `_body` keeps
 
@@ -155,12 +203,26 @@ class _Reply:
         return json.dumps(values[names.lower.index(reference.name)])
 
     def _in_body(self, pointer: Iterable[str]) -> str:
-        if not self._body:
-            self._body.append(self._decode(self._response))
+        if not self._body and not self._undecodable:
+            try:
+                self._body.append(self._decode(self._response))
+            except ValueError as error:
+                self._undecodable = str(error)
+        if self._undecodable:
+            raise ValueError(self._undecodable)
         value = _pointed(self._body[0], pointer)
         if id(value) not in self._texts:
-            self._texts[id(value)] = json.dumps(value)
+            self._texts[id(value)] = self._text(value)
         return self._texts[id(value)]
+
+    def _text(self, value: Json) -> str:
+        """`value` as JSON. Raises `ValueError` for one that is too large."""
+        if len(self._response.body) > self._limit and _is_longer(value, self._limit):
+            raise ValueError(_too_large(self._limit))
+        text = json.dumps(value)
+        if len(text) > self._limit:
+            raise ValueError(_too_large(self._limit))
+        return text
 
 
 def _pointed(value: Json, pointer: Iterable[str]) -> Json:
@@ -190,14 +252,28 @@ def location(target: str, response: Response, outer: OuterRequest) -> str:
     """
     if "Location" not in response.headers:
         raise LookupError("the reply has no Location")
-    scheme, host, path, query = _resolved(response.headers["Location"].strip(" \t"), target, outer)
+    field = _as_utf8(response.headers["Location"].strip(" \t"))
+    scheme, host, path, query = _resolved(field, target, outer)
     if scheme not in ("http", "https") or host != _without_default_port(outer.host):
         raise LookupError("its Location is of another origin")
-    mount = outer.mount
-    if path != mount and not path.startswith(f"{mount}/"):
-        raise LookupError("its Location is outside the application's mount")
-    uri = path[len(mount) :] or "/"
+    uri = _below(path, outer.mount)
     return uri if query is None else f"{uri}?{query}"
+
+
+def _as_utf8(field: str) -> str:
+    """A field whose bytes outside ASCII are UTF-8, as clients read them; else as it is."""
+    try:
+        return field if field.isascii() else field.encode("latin-1").decode()
+    except UnicodeDecodeError:
+        return field
+
+
+def _below(path: str, mount: str) -> str:
+    """`path` relative to the mount, whose segments may be percent-encoded in other ways."""
+    segments, own = path.split("/"), mount.split("/")
+    if [*map(unquote_to_bytes, segments[: len(own)])] != [*map(unquote_to_bytes, own)]:
+        raise LookupError("its Location is outside the application's mount")
+    return "/" + "/".join(segments[len(own) :])
 
 
 def _resolved(reference: str, target: str, outer: OuterRequest) -> tuple[str, str, str, str | None]:

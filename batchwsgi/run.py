@@ -74,7 +74,7 @@ class Run:
     ) -> None:
         if batch.needs_transaction and transaction is None:
             raise BatchError("A group needs a transaction, and this endpoint has none.")
-        self.jar = Jar(gateway.outer)
+        self.jar = Jar(gateway.outer, limits.max_header_size)
         self._batch = batch
         self._gateway = gateway
         self._deadline = deadline
@@ -118,7 +118,7 @@ class Run:
 
     def _side_by_side(self, wave: list[Member], pool: Pool) -> Generator[Member]:
         """Finish the members of a wave, in the order in which they are answered."""
-        together = executors.SideBySide(wave, self._answer, pool, self._entries.left)
+        together = executors.SideBySide(wave, self._answer, pool, lambda: self._entries.left)
         with closing(together.members()) as answered:
             for member in answered:
                 self._note(member)

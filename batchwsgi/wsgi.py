@@ -23,6 +23,7 @@ from urllib.parse import quote, unquote
 
 from werkzeug.datastructures import EnvironHeaders
 from werkzeug.exceptions import HTTPException
+from werkzeug.wsgi import get_input_stream
 
 from batchwsgi.errors import shown
 from batchwsgi.model import (
@@ -317,14 +318,13 @@ def call(app: WSGIApplication, environ: WSGIEnvironment, exchange: _Exchange) ->
         if response.names.content_lengths and not exchange.bodiless:
             _compare_length(response)
     except _CutOff:
-        pass
+        exchange.cut_off = exchange.cut_off or Problem.TOO_LARGE  # else another exchange's `write`
     except Exception:
         log.exception("%s: the application failed", _named(request))
         response = Problem.APPLICATION_ERROR.response("The application failed.")
     finally:
-        close = getattr(iterable, "close", None)
-        if close is not None:
-            _close(close, request)
+        if type(iterable) is not list:
+            _close(iterable, request)
     if exchange.cut_off is not None:  # also where the application caught what should have ended it
         response = _without_body(exchange.response, exchange.cut_off)
     if response.names.offloads:
@@ -359,10 +359,12 @@ def _compare_length(response: Response) -> None:
             response.body = response.body[: int(length)]
 
 
-def _close(close: Callable[[], object], request: Request) -> None:
+def _close(iterable: object, request: Request) -> None:
     """Close what the application returned. An exception changes nothing; a write still counts."""
     try:
-        close()
+        close = getattr(iterable, "close", None)
+        if close is not None:
+            close()
     except _CutOff:  # it went on writing, even there
         pass
     except Exception:
@@ -429,18 +431,32 @@ def authorized(
     """
 
     def guarded(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        body = environ[MARK].body
         try:
+            body = get_input_stream(environ).read()
+            environ["wsgi.input"] = BytesIO(body)
             verdict = authorize(environ)
+            if verdict is not None:
+                kind = type(verdict).__name__  # its repr may be that of the environ
+                raise TypeError(f"authorize returned a {kind}; it refuses by an HTTPException")
         except HTTPException as refusal:
             return refusal.get_response(environ)(environ, start_response)
-        if verdict is not None:
-            kind = type(verdict).__name__  # its repr may be that of the environ
-            raise TypeError(f"authorize returned a {kind}; it refuses by an HTTPException")
+        except Exception:
+            log.exception("%s: authorize failed", _named(environ[MARK]))
+            return _not_called(start_response)
         environ["wsgi.input"] = BytesIO(body)  # the hook may have read it
         return app(environ, start_response)
 
     return guarded
+
+
+def _not_called(start_response: StartResponse) -> Iterable[bytes]:
+    """Answer where `authorize` failed: it is the application's error, and nothing was executed."""
+    response = Problem.APPLICATION_ERROR.response(
+        "authorize failed; the application was not called.",
+        title="Not executed: the application failed",
+    )
+    start_response(f"{response.status} {response.reason}", response.fields)
+    return [response.body]
 
 
 def subrequest(

@@ -20,7 +20,7 @@ def member(target, *cookies, problem=None):
 
 
 def jar(*members, **outer):
-    made = Jar(OuterRequest(**outer))
+    made = Jar(OuterRequest(**outer), 8190)
     for member in members:
         made.keep([member])
     return made
@@ -212,9 +212,35 @@ FRESH = "s=2; Path=/"
     ],
 )
 def test_in_a_wave_deletions_count_last(wave, promoted):
-    kept = Jar(OuterRequest())
+    kept = Jar(OuterRequest(), 8190)
     kept.keep([member("/", *cookies) for cookies in wave])
     assert kept.promoted() == promoted
+
+
+def test_the_deletion_of_a_cookie_leaves_that_of_another_domain():
+    """As an application does that once set it for the domain, and now for its own host."""
+    old = "s=; Path=/; Domain=.example.org; Max-Age=0"
+    for wave in ([[old, FRESH], ["x=1; Path=/"]], [[FRESH, old]]):
+        kept = Jar(OuterRequest(cookie="s=1"), 8190)
+        kept.keep([member("/", *cookies) for cookies in wave])
+        assert "s=2" in kept.header("/").split("; ")
+        assert {old, FRESH} <= {*kept.promoted()}
+
+
+def test_a_cookie_that_no_browser_would_keep_is_not_sent():
+    kept = jar(member("/", f"a={'x' * 4096}; Path=/"), cookie="a=own")
+    assert kept.header("/") is None
+    assert len(kept.promoted()) == 1
+    kept = jar(member("/", f"a={'x' * 4095}; Path=/"), cookie="a=own")
+    assert len(kept.header("/")) == 4097
+
+
+def test_all_cookies_together_are_no_longer_than_a_header_may_be():
+    kept = jar(*[member("/", f"c{n}={'x' * 3000}; Path=/") for n in range(9)], cookie="own=1")
+    assert [pair[:3] for pair in kept.header("/").split("; ")] == ["own", "c0=", "c1="]
+    long = f"own={'y' * 9000}"  # which the server let through
+    kept = jar(member("/", "c=1; Path=/"), cookie=long)
+    assert kept.header("/") == long
 
 
 def test_a_wave_after_a_deletion_may_set_again():

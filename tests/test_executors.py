@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import time
+import weakref
 from concurrent import futures
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
@@ -24,7 +26,7 @@ def members(count, method="GET"):
 
 
 def side_by_side(wave, answer, pool, room=2**40):
-    return SideBySide(wave, lambda member: answer(member) or 0, pool, room).members()
+    return SideBySide(wave, lambda member: answer(member) or 0, pool, lambda: room).members()
 
 
 @pytest.fixture
@@ -184,7 +186,7 @@ def test_what_is_done_while_a_slow_member_runs_is_bounded(pool):
 
     going = side_by_side(members(60), answer, pool, room=1000)
     assert next(going).index == 0
-    assert 10 <= len(sent) < 10 + pool.threads
+    assert 10 - pool.threads <= len(sent) <= 10
     assert len(list(going)) == 59
 
 
@@ -200,8 +202,91 @@ def test_while_a_client_reads_nothing_more_is_started(pool):
     for given in range(1, 41):
         next(going)
         time.sleep(0.02)  # the client reads
-        assert len(sent) - given <= pool.threads
+        assert len(sent) - given <= 2 * pool.threads
     assert list(going) == []
+
+
+def test_members_do_not_run_ahead_of_a_slow_client(pool):
+    sent = []
+
+    def answer(member):
+        sent.append(member.index)
+        time.sleep(0.001)
+
+    going = side_by_side(members(60), answer, pool)
+    ahead = []
+    for given in range(1, 61):
+        next(going)
+        time.sleep(0.01)  # the client reads
+        ahead.append(len(sent) - given)
+    assert max(ahead) <= 5 * pool.threads
+
+
+def test_what_stops_a_worker_starts_no_other_member(pool):
+    """Though this thread is inside a member, and jobs could go on."""
+    sent, stopped = [], threading.Event()
+
+    def answer(member):
+        sent.append(member.index)
+        if threading.current_thread() is threading.main_thread():
+            stopped.wait(WAIT)
+            time.sleep(0.05)
+        elif len(sent) > 4:
+            stopped.set()
+            raise SystemExit
+        time.sleep(0.001)
+
+    with pytest.raises(SystemExit):
+        list(side_by_side(members(80), answer, pool))
+    assert len(sent) <= 4 + 1 + pool.threads
+
+
+def test_closing_waits_for_a_job_that_has_only_just_begun(pool, monkeypatch):
+    submit, inside, release = pool.submit, threading.Event(), threading.Event()
+
+    def slowly(job):
+        submit(job)
+        inside.wait(0.2)  # the job is inside a member before the batch's own thread goes on
+
+    def answer(member):
+        if threading.current_thread() is threading.main_thread():
+            assert inside.wait(WAIT)
+        else:
+            inside.set()
+            release.wait(WAIT)
+            raise SystemExit
+
+    monkeypatch.setattr(pool, "submit", slowly)
+    going = side_by_side(members(9), answer, pool)
+    next(going)
+    releaser = threading.Timer(0.05, release.set)
+    releaser.start()
+    with pytest.raises(SystemExit):
+        going.close()
+    releaser.join()
+
+
+def test_a_batch_that_is_over_is_let_go(pool):
+    """Though its jobs still wait in the queue of a pool that is busy."""
+    release = threading.Event()
+    for _ in range(pool.threads):
+        pool.submit(lambda: release.wait(WAIT))
+
+    class Answer:
+        def __call__(self, member):
+            time.sleep(0.001)
+            return 0
+
+    answer = Answer()
+    let_go = weakref.ref(answer)
+    wave = SideBySide(members(5), answer, pool, lambda: 100)
+    assert len(list(wave.members())) == 5
+    del wave, answer
+    gc.collect()
+    try:
+        assert let_go() is None
+    finally:
+        release.set()
 
 
 def test_after_quick_waves_nobody_watches(pool, monkeypatch):

@@ -762,3 +762,73 @@ def test_a_location_with_a_tab_is_not_taken_for_one_without(location):
 
     entry = batch(BatchMiddleware(replying), "/x", {"uri": "{$responses.0.location}"}).entries[1]
     assert "'\\t' is not allowed in a uri" in unresolved(entry)
+
+
+def test_a_location_outside_ascii_is_utf_8():
+    """Bottle writes it so; clients read it so. Where it is not, the characters are latin-1."""
+    assert located("/ü".encode().decode("latin-1")) == "/ü"
+    assert located("/ü") == "/ü"
+
+
+def test_the_mount_may_be_spelled_otherwise():
+    assert located("/%c3%a9/x", mount="/%C3%A9") == "/x"
+    assert located("/a%2Fb/x", mount="") == "/a%2Fb/x"
+    with pytest.raises(Exception, match="outside the application's mount"):
+        located("/a%2Fb/x", mount="/a/b")
+
+
+LEVELS = b"[" * 13 + b",".join([b"1e15"] * 200_000) + b"]" * 13
+
+
+def test_what_is_too_large_is_not_built(memory):
+    """Twelve members that each need another level of eight replies of 1 MB, and get none."""
+
+    def replying(request, start_response):
+        start_response("200 OK", [("Content-Type", "application/json")])
+        return [LEVELS]
+
+    items = [
+        {
+            "method": "post",
+            "uri": "/",
+            "body": [f"{{$responses.{(n + m) % 8}.body#{'/0' * n}}}" for m in range(8)],
+        }
+        for n in range(12)
+    ]
+    app = BatchMiddleware(replying)
+    with memory(below=40 * 2**20):
+        reply = batch(app, *["/"] * 7, *["/"], *items)
+    entries = reply.entries
+    assert ["more than 262144 bytes" in unresolved(entry) for entry in entries[8:]] == [True] * 12
+
+
+def test_a_reply_without_a_value_is_read_once():
+    def replying(request, start_response):
+        start_response("200 OK", [("Content-Type", "application/json")])
+        return [b"[1,2"]
+
+    parts = {f"n{n}": f"{{$responses.0.body#/{n}}}" for n in range(50)}
+    items = [{"uri": "/", "args": {name: value}} for name, value in parts.items()]
+    app = BatchMiddleware(replying, limits=Limits(max_requests=60))
+    entries = batch(app, "/", *items).entries
+    assert all("Expecting" in unresolved(entry) for entry in entries[1:])
+
+
+def test_what_stands_beside_references_in_a_header_is_checked_before_anything_runs():
+    status = "{$responses.0.status_code}"
+    headers = {"Accept": f"\n{status}", "Prefer": f"{'x' * 8190}{status}", "If-Match": status}
+    reply = batch(BatchMiddleware(app), FIRST, {"uri": "/", "headers": headers})
+    assert reply.pointers == ["/requests/1/headers/Accept", "/requests/1/headers/Prefer"]
+
+
+def test_what_grows_when_it_is_written_is_counted_as_written():
+    def replying(request, start_response):
+        start_response("200 OK", [("Content-Type", "application/json")])
+        return ['{"a":{"é":["'.encode() + "é".encode() * 600 + b'",1,{"b":2}]}}']
+
+    app = BatchMiddleware(replying, limits=Limits(max_reference_size=1000))
+    items = [{"uri": "/", "args": {"a": f"{{$responses.0.body#/a/é/{n}}}"}} for n in (0, 2)]
+    items[1]["method"], items[1]["headers"] = "post", {"Content-Type": "application/json"}
+    entries = batch(app, "/", *items).entries
+    assert "more than 1000 bytes in all" in unresolved(entries[1])
+    assert entries[2]["status_code"] == "200"

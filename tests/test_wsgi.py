@@ -14,6 +14,7 @@ import pytest
 from werkzeug.exceptions import Forbidden, TooManyRequests
 
 from batchwsgi import BatchMiddleware, Limits, Request, subrequest
+from batchwsgi.model import Member
 from batchwsgi.wsgi import Gateway, outer_request
 
 from . import misbehaving
@@ -438,6 +439,72 @@ def test_authorize_holds_for_a_sub_request_through_the_middleware():
     assert subrequest(echo, environ(), "GET", "/admin").status == 200
 
 
+def test_authorize_leaves_the_body_that_there_is():
+    """That of a request from inside, or what a middleware between two endpoints made of it."""
+
+    def reading(request):
+        request["wsgi.input"].read()
+
+    def fan(request, start_response):
+        if request["PATH_INFO"] != "/fan":
+            return echo(request, start_response)
+        own = {"PATH_INFO": "/echo", "CONTENT_LENGTH": "4", "wsgi.input": io.BytesIO(b"view")}
+        return app({**request, **own}, start_response)
+
+    app = BatchMiddleware(fan, authorize=reading)
+    item = {"method": "post", "uri": "/fan", "body": "of the client"}
+    assert batch(app, item).entries[0]["body"]["body"] == "view"
+
+    class Upper:
+        """A stream of another kind."""
+
+        def __init__(self, stream):
+            self.stream = stream
+
+        def read(self, *size):
+            return self.stream.read(*size).upper()
+
+    inner = BatchMiddleware(echo, "/inner", authorize=reading)
+
+    def between(request, start_response):
+        request["wsgi.input"] = Upper(request["wsgi.input"])
+        return inner(request, start_response)
+
+    assert batch(BatchMiddleware(between), item).entries[0]["body"]["body"] == '"OF THE CLIENT"'
+
+
+def test_a_close_that_cannot_be_read(caplog):
+    class Odd:
+        def __iter__(self):
+            return iter([b"odd"])
+
+        @property
+        def close(self):
+            raise RuntimeError
+
+    def app(request, start_response):
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return Odd()
+
+    entries = batch(BatchMiddleware(app), "/a", "/b").entries
+    assert [entry["body"] for entry in entries] == ["odd", "odd"]
+    assert "close() of the response failed" in caplog.text
+
+
+def test_a_write_of_another_exchange_ends_only_this_one():
+    writes = []
+
+    def app(request, start_response):
+        writes.append(start_response("200 OK", [("Content-Type", "text/plain")]))
+        if request["PATH_INFO"] == "/b":
+            while True:
+                writes[0](b"x" * 50_000)
+        return [b"a"]
+
+    entries = batch(BatchMiddleware(app, limits=LIMITS), "/a", "/b", "/a").entries
+    assert [entry["status_code"] for entry in entries] == ["200", "502", "200"]
+
+
 def test_another_exception_of_authorize_is_an_application_error(caplog):
     def authorize(request):
         raise KeyError("secret")
@@ -588,6 +655,9 @@ def test_the_repr_of_a_request_and_of_a_response():
     assert repr(found["batchwsgi.request"]) == "<Request POST /x>"
     response = subrequest(echo, environ(), "GET", "/", headers={"Authorization": "secret"})
     assert repr(response) == "<Response 200 OK>"
+    assert repr(Member(0, request, {"secret": 1})) == "<Member 0: <Request POST /user>>"
+    outer = outer_request(environ(headers={"Cookie": "secret"}))
+    assert repr(outer) == "<OuterRequest at localhost>"
 
 
 def test_no_log_line_has_the_value_of_a_header(caplog):

@@ -48,6 +48,10 @@ class Template(NamedTuple):
             [piece if isinstance(piece, str) else replies.text(piece) for piece in self.pieces]
         )
 
+    def literal(self) -> str:
+        """What stands beside the references."""
+        return "".join([piece for piece in self.pieces if isinstance(piece, str)])
+
     def uri(self, replies: Replies) -> str:
         """What it becomes in a `uri`: each value is one segment, or one value of the query.
 

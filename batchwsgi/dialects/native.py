@@ -146,6 +146,8 @@ class _Reader:
         if "id" in item:  # only now: no item can refer to itself
             self._check_id(item["id"])
         # With references it cannot be built yet, but what they are not part of is checked.
+        if found:
+            self._check_literals(templates.get("headers"))
         checkable = _stand_in(templates) if found else templates
         request = _request(checkable, self._rules, self._outer, faults)
         member = Member(index, request, item)
@@ -157,6 +159,15 @@ class _Reader:
             member.depends_on = {*member.depends_on, *(reference.place for reference in found)}
             self.referenced.update(ref.place for ref in found if ref.part == "body")
         self.members.append(member)
+
+    def _check_literals(self, headers: Json) -> None:
+        """Refuse a header if what stands beside its references can never be right."""
+        for name, value in headers.items() if isinstance(headers, dict) else ():
+            if isinstance(value, Template):
+                try:
+                    self._rules.header(name, value.literal())
+                except ValueError as error:
+                    self._faults.add_once(str(error), "headers", name)
 
     def _compiled(self, item: Item) -> tuple[Item, list[Reference]]:
         """`item` with its references as templates, and those references."""

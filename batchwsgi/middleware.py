@@ -78,22 +78,17 @@ class BatchMiddleware:
         threads: int = 0,
         encoded_slashes: bool = False,
     ) -> None:
-        if not callable(app):
-            raise TypeError(f"app: {app!r} is not a WSGI application")
-        if not isinstance(limits, Limits):
-            raise TypeError(f"limits: {limits!r} is not a Limits")
-        if not isinstance(encoded_slashes, bool):
-            raise TypeError(f"encoded_slashes: {encoded_slashes!r} is not a bool")
-        if not isinstance(path, str):
-            raise TypeError(f"path: {path!r} is not a string")
+        _check_type("app", app, callable(app), "a WSGI application")
+        _check_type("path", path, isinstance(path, str), "a string")
+        _check_type("limits", limits, isinstance(limits, Limits), "a Limits")
+        _check_type("authorize", authorize, authorize is None or callable(authorize), "callable")
+        _check_type(
+            "transaction", transaction, transaction is None or callable(transaction), "callable"
+        )
+        _check_type("threads", threads, type(threads) is int, "an int")
+        _check_type("encoded_slashes", encoded_slashes, isinstance(encoded_slashes, bool), "a bool")
         if not path.startswith("/"):
             raise ValueError(f"path: {path!r} does not begin with /")
-        if authorize is not None and not callable(authorize):
-            raise TypeError(f"authorize: {authorize!r} cannot be called")
-        if transaction is not None and not callable(transaction):
-            raise TypeError(f"transaction: {transaction!r} cannot be called")
-        if type(threads) is not int:
-            raise TypeError(f"threads: {threads!r} is not an int")
         if threads < 0:
             raise ValueError(f"threads: {threads!r} is less than 0")
         self.app = app
@@ -141,7 +136,7 @@ class BatchMiddleware:
             outer,
             copy_context(),
             self._environ_keys,
-            without=("HTTP_ACCEPT",) if names_batch_format(outer.headers.get("Accept", "")) else (),
+            without=("HTTP_ACCEPT",) if names_batch_format(outer.accept) else (),
             multithread=self._pool is not None,
             deadline=deadline,
         )
@@ -159,6 +154,11 @@ class BatchMiddleware:
         headers, body = _whole(writer.parts(run.whole()))
         headers += [("Set-Cookie", cookie) for cookie in run.jar.promoted()]
         return writer.status, [*writer.headers, *headers], body
+
+
+def _check_type(option: str, value: object, is_right: bool, expected: str) -> None:
+    if not is_right:
+        raise TypeError(f"{option}: {value!r} is not {expected}")
 
 
 def _whole(parts: Iterable[bytes]) -> tuple[list[tuple[str, str]], list[bytes]]:

@@ -334,6 +334,8 @@ class OuterRequest(NamedTuple):
     """The `Host`, or the server's name and port (RFC 9110 §7.2)."""
     https: bool = False
     """Whether the client speaks TLS, perhaps to a proxy."""
+    accept: str = ""
+    """The client's `Accept` header."""
     cookie: str = ""
     """The client's own `Cookie` header."""
     client: str = "-"

@@ -175,6 +175,7 @@ def outer_request(environ: WSGIEnvironment) -> OuterRequest:
         mount=quote(environ.get("SCRIPT_NAME", ""), "!$&'()*+,;=:@/", encoding="latin-1"),
         host=environ.get("HTTP_HOST") or f"{environ.get('SERVER_NAME', '')}:{port}",
         https="https" in (environ.get("wsgi.url_scheme"), forwarded),
+        accept=environ.get("HTTP_ACCEPT", ""),
         cookie=environ.get("HTTP_COOKIE", ""),
         client=str(environ.get("REMOTE_ADDR", "-")),
         authenticated=bool(environ.get("AUTH_TYPE") or environ.get("REMOTE_USER")),

@@ -11,7 +11,9 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from . import apps, goals, naive, package
+from batchwsgi import Limits
+
+from . import apps, goals, naive, package, tight
 from .apps import MEMBERS, App
 from .table import Row, Table
 from .timing import Turn, busy, spread
@@ -40,6 +42,8 @@ def variants(app: App, copies: dict[str, package.Copy]) -> dict[str, Callable[[]
     }
     if hasattr(app, "full_dispatch_request"):
         calls[naive.ORIGINAL] = apps.batch(app, body, "/app/batch")
+    for name, wrap in tight.VARIANTS.items():
+        calls[name] = apps.batch(wrap(app, Limits(max_requests=MEMBERS)), body)
     for name, copy in copies.items():
         wrapped = copy.BatchMiddleware(app, limits=copy.Limits(max_requests=MEMBERS))
         calls[name] = apps.batch(wrapped, body)
@@ -55,12 +59,10 @@ def _table(
     app: App,
     copies: dict[str, package.Copy],
     scale: int,
-    bounds: tuple[goals.Goal, ...] = (),
 ) -> Table:
-    """`scale` is 1 for multiples and 100 for percentages; `bounds` are those of the copies."""
+    """`scale` is 1 for multiples and 100 for percentages."""
     taken = busy(variants(app, copies))
     unit = "%" if scale == 100 else "×"
-    goal_of = dict(zip(copies, bounds, strict=False))
 
     def overhead(name: str) -> Callable[[Turn], float]:
         return lambda turn: scale * (turn[name] / turn[DIRECT] - 1)
@@ -69,8 +71,14 @@ def _table(
     rows = [Row(DIRECT, own, "µs")]
     for name in taken[0]:
         if name != DIRECT:
-            rows.append(Row(name, spread(taken, overhead(name)), unit, goal_of.get(name)))
+            rows.append(Row(name, spread(taken, overhead(name)), unit))
     rows[1:] = sorted(rows[1:], key=lambda row: -row.figure.median if row.figure else 0)
+    for name, single in zip(copies, tight.VARIANTS, strict=True):
+        ratio = spread(
+            taken,
+            lambda turn, name=name, single=single: overhead(name)(turn) / overhead(single)(turn),
+        )
+        rows.append(Row(f"{name}: to the single file", ratio, "×", goals.TO_SINGLE_FILE))
     if naive.ORIGINAL in taken[0]:
         for name in copies:
             less = spread(

@@ -80,7 +80,7 @@ def test_a_very_large_limit():
         ({"member_headers": 5}, TypeError, "member_headers: a sequence of strings, not 5"),
         ({"environ_keys": "a.b"}, TypeError, "environ_keys: a sequence of strings, not 'a.b'"),
         ({"environ_keys": None}, TypeError, "environ_keys: a sequence of strings, not None"),
-        ({"transaction": object()}, TypeError, "transaction: .* cannot be called"),
+        ({"transaction": object()}, TypeError, "transaction: .* is not callable"),
         ({"threads": -1}, ValueError, "threads: -1 is less than 0"),
         ({"threads": True}, TypeError, "threads: True is not an int"),
         ({"threads": "4"}, TypeError, "threads: '4' is not an int"),
@@ -88,7 +88,7 @@ def test_a_very_large_limit():
         ({"encoded_slashes": "no"}, TypeError, "encoded_slashes: 'no' is not a bool"),
         ({"member_headers": [1]}, TypeError, "member_headers: 1 is not a string"),
         ({"environ_keys": [1]}, TypeError, "environ_keys: 1 is not a string"),
-        ({"authorize": True}, TypeError, "authorize: True cannot be called"),
+        ({"authorize": True}, TypeError, "authorize: True is not callable"),
     ],
 )
 def test_middleware_options(options, error, message):

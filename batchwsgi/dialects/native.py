@@ -73,7 +73,7 @@ class Native:
 
     def writer(self, batch: Batch, outer: OuterRequest) -> Writer:
         """JSON, or a line for each member where the client asks for that."""
-        return LineWriter() if asks_for_lines(outer.headers.get("Accept", "")) else JSONWriter()
+        return LineWriter() if asks_for_lines(outer.accept) else JSONWriter()
 
     def refusal(self, error: BatchError) -> Mapping[str, object]:
         """Nothing: the problem document says it all."""

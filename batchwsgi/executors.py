@@ -78,7 +78,7 @@ PATIENCE = 0.0005
 """Seconds that a member may take, on average, before others are started beside it."""
 LONGEST_LOOK = 0.016
 """Seconds between two looks of the watch, at most; the first is after `PATIENCE`. Each look costs
-a change of threads."""
+a thread switch."""
 QUICK_WAVES = 8
 """So many quick waves in a row, and the next ones are not watched."""
 
@@ -124,7 +124,7 @@ class SideBySide:
         self._inside = False
         """Whether this thread is inside a member."""
         self._slow = False
-        """Whether members take long, or the client that they are given to."""
+        """Whether members, or the client reading them, are slow."""
 
     def members(self) -> Generator[Member]:
         """The members, each when it is answered.
@@ -203,7 +203,7 @@ class SideBySide:
         if (self._given - given) * PATIENCE < look:
             self._slow = True
             self._start_jobs()
-        elif self._waiting:  # a job of its own, behind those of other batches
+        elif self._waiting:  # queued behind other batches' jobs
             self._submit(partial(self._watch, self._given, min(2 * look, LONGEST_LOOK)))
 
     def _work(self) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from math import inf
 
 DEEPEST = 200
-"""What reads a batch recurses; Python ends that at 1000 calls, the server's own included."""
+"""The parser recurses, and Python stops at 1000 frames, some of them the server's."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

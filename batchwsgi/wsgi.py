@@ -260,7 +260,7 @@ class _Exchange:
                 if self.sent and exc_info[1]:
                     raise exc_info[1].with_traceback(exc_info[2])
             finally:
-                exc_info = None  # it holds the frames that hold it
+                exc_info = None  # break the reference cycle (PEP 3333)
         elif self.response is not None:
             raise AssertionError("start_response was called again without exc_info (PEP 3333)")
         if not isinstance(headers, list):

@@ -18,7 +18,7 @@ from batchwsgi.options import Limits
 
 _FOLDED = bytes.maketrans(b"{}", b"[]")
 _NOT_STRUCTURE = bytes(set(range(256)) - set(b'{}[]"'))
-# Possessive, and content with a string that never ends: no way back that makes it quadratic.
+# Possessive, and also matches an unterminated string: no backtracking.
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _STEP = {ord("["): 1, ord("]"): -1}
 _ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")

@@ -5,11 +5,11 @@ it as one JSON document; each is sent to the wrapped application as a whole WSGI
 own, and all replies come back as one JSON document.
 
 To follow one request to its reply, read `middleware` first. It has a dialect read the batch (bytes
-to `model.Batch`, checked by `rules`; the usual dialect is `dialects.native`) and hands that to `run`,
-which is the order of events. `run` takes members from `schedule` in waves, and for each one `wsgi`
-calls the application. `executors` runs a wave in threads, or a group in a transaction. `entries` has
-the dialect's writer write what became of each member, within the limits; in the end the writer joins
-the entries.
+to `model.Batch`, checked by `rules`; the usual dialect is `dialects.native`) and hands that to
+`run`, which is the order of events. `run` takes members from `schedule` in waves, and for each one
+`wsgi` calls the application. `executors` runs a wave in threads, or a group in a transaction.
+`entries` has the dialect's writer write what became of each member, within the limits; in the end
+the writer joins the entries.
 """
 
 from batchwsgi.middleware import BatchMiddleware

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from batchwsgi.dialects.protocol import Writer
 from batchwsgi.model import Batch, Member, Problem, Response
 from batchwsgi.options import Limits
@@ -62,9 +64,25 @@ class Entries:
         self._waiting.clear()
 
     def replace(self, member: Member, response: Response) -> None:
-        """Answer for `member` once more. What the endpoint writes itself does not count."""
+        """Answer for `member` in the application's place, which does not count."""
         member.response = response
         member.entry = self._writer.entry(member)
+
+    def mark(self) -> tuple[int, int]:
+        """What is counted so far, for `undo`."""
+        self.write()
+        return self._left, self.limit
+
+    def undo(self, mark: tuple[int, int], members: Sequence[Member], detail: str) -> None:
+        """Tell that what `members` did was undone: but for failures it no longer counts."""
+        self.write()
+        self._left, self.limit = mark
+        for member in members:
+            if not member.failed:
+                self.replace(member, Problem.ROLLED_BACK.response(detail))
+            elif member.answer.problem is None:
+                self._count(len(member.entry))
+        self._reckon()
 
     def _reckon(self) -> None:
         """See how many bytes of entries may wait from now on."""

@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING
 from werkzeug.exceptions import ClientDisconnected
 from werkzeug.wsgi import LimitedStream
 
-from batchwsgi.dialects import Dialect, Native, Writer, choose, names_batch_format
+from batchwsgi.dialects import (
+    Dialect,
+    Native,
+    Writer,
+    checked_dialects,
+    choose,
+    names_batch_format,
+)
 from batchwsgi.errors import BatchError, LengthRequired, MethodNotAllowed, TooLarge
 from batchwsgi.executors import Pool, Transaction
 from batchwsgi.model import Member
@@ -25,8 +32,6 @@ from batchwsgi.wsgi import MARK, Gateway, authorized, checked_environ_keys, oute
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
-
-_DIALECTS: tuple[Dialect, ...] = (Native(),)
 
 Reply = tuple[str, list[tuple[str, str]], Iterable[bytes]]
 """Status, headers and body."""
@@ -61,6 +66,8 @@ class BatchMiddleware:
       side under `on-fail: ignore` where they take longer than half a millisecond, in that many
       threads, which all batches share, and in the server's own.
     - `encoded_slashes`: let `%2F` and `%5C` through in paths.
+    - `dialects`: the formats of batches that are read, each told by its media type; see
+      `batchwsgi.dialects`.
 
     Raises `TypeError` or `ValueError` for an option that cannot be right.
     """
@@ -77,6 +84,7 @@ class BatchMiddleware:
         transaction: Transaction | None = None,
         threads: int = 0,
         encoded_slashes: bool = False,
+        dialects: Iterable[Dialect] = (Native(),),
     ) -> None:
         _check_type("app", app, callable(app), "a WSGI application")
         _check_type("path", path, isinstance(path, str), "a string")
@@ -99,6 +107,7 @@ class BatchMiddleware:
         self._rules = Rules(
             path, limits, member_headers, encoded_slashes, can_roll_back=transaction is not None
         )
+        self._dialects = checked_dialects(dialects)
         self._environ_keys = checked_environ_keys(environ_keys)
         self._transaction = transaction
         self._pool = Pool(threads) if threads else None
@@ -112,7 +121,7 @@ class BatchMiddleware:
         deadline = monotonic() + self.limits.deadline
         dialect = None
         try:
-            dialect = _dialect(environ)
+            dialect = self._dialect(environ)
             status, headers, body = self._reply(environ, dialect, deadline)
         except BatchError as error:
             document = error.document(dialect.refusal(error) if dialect else None)
@@ -121,6 +130,13 @@ class BatchMiddleware:
             headers = [("Content-Type", "application/problem+json"), *length, *error.fields]
         start_response(status, headers + _EVERY_REPLY)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else body
+
+    def _dialect(self, environ: WSGIEnvironment) -> Dialect:
+        """The dialect of a batch, told from the headers."""
+        if environ["REQUEST_METHOD"] != "POST":
+            raise MethodNotAllowed("A batch is posted.")
+        content_encoding = environ.get("HTTP_CONTENT_ENCODING", "")
+        return choose(self._dialects, environ.get("CONTENT_TYPE", ""), content_encoding)
 
     def _reply(self, environ: WSGIEnvironment, dialect: Dialect, deadline: float) -> Reply:
         """The reply to a batch. Raises `BatchError`, with nothing executed."""
@@ -190,14 +206,6 @@ class _Stream:
         self._first = None
         self._parts = iter(())
         self._members.close()
-
-
-def _dialect(environ: WSGIEnvironment) -> Dialect:
-    """The dialect of a batch, told from the headers."""
-    if environ["REQUEST_METHOD"] != "POST":
-        raise MethodNotAllowed("A batch is posted.")
-    content_encoding = environ.get("HTTP_CONTENT_ENCODING", "")
-    return choose(_DIALECTS, environ.get("CONTENT_TYPE", ""), content_encoding)
 
 
 def _body(environ: WSGIEnvironment, limit: int) -> bytes:

@@ -222,6 +222,7 @@ class Problem(enum.Enum):
     DEPENDENCY_FAILED = "dependency-failed", 424, "Not executed: a request it depends on failed"
     REFERENCE = "reference", 424, "Not executed: a reference could not be filled in"
     ROLLED_BACK = "rolled-back", 424, "Undone: the batch was rolled back"
+    UNAVAILABLE = "unavailable", 503, "Not executed: the transaction could not be entered"
     DEADLINE = "deadline", 503, "Not executed: the time for the batch was used up"
     REPLY_LIMIT = "reply-limit", 503, "Not executed: the limit of the whole reply was used up"
     APPLICATION_ERROR = "application-error", 500, "Executed: the application failed"
@@ -229,6 +230,11 @@ class Problem(enum.Enum):
     TIMEOUT = "timeout", 504, "Executed: the reply was not complete in time and was cut off"
     OFFLOADED = "offloaded", 502, "Executed: the reply is a file that the server would have sent"
     INCOMPLETE = "incomplete", 502, "Executed: the reply ended before its Content-Length"
+
+    @property
+    def executed(self) -> bool:
+        """Whether the application was called."""
+        return not self.value[2].startswith("Not executed")
 
     def response(
         self, detail: str, fields: Iterable[tuple[str, str]] = (), title: str = ""

@@ -253,9 +253,21 @@ def location(target: str, response: Response, outer: OuterRequest) -> str:
     if "Location" not in response.headers:
         raise LookupError("the reply has no Location")
     field = _as_utf8(response.headers["Location"].strip(" \t"))
-    scheme, host, path, query = _resolved(field, target, outer)
+    try:
+        return own_path(field, outer, target)
+    except LookupError as error:
+        raise LookupError(f"its Location {error}") from None
+
+
+def own_path(reference: str, outer: OuterRequest, target: str = "/") -> str:
+    """Path and query, relative to the mount, of a URI reference that stands at `target`.
+
+    Raises `LookupError` for one of another origin, or outside the mount. Host and default ports
+    are compared, http and https are one origin.
+    """
+    scheme, host, path, query = _resolved(reference, target, outer)
     if scheme not in ("http", "https") or host != _without_default_port(outer.host):
-        raise LookupError("its Location is of another origin")
+        raise LookupError("is of another origin")
     uri = _below(path, outer.mount)
     return uri if query is None else f"{uri}?{query}"
 
@@ -272,7 +284,7 @@ def _below(path: str, mount: str) -> str:
     """`path` relative to the mount, whose segments may be percent-encoded in other ways."""
     segments, own = path.split("/"), mount.split("/")
     if [*map(unquote_to_bytes, segments[: len(own)])] != [*map(unquote_to_bytes, own)]:
-        raise LookupError("its Location is outside the application's mount")
+        raise LookupError("is outside the application's mount")
     return "/" + "/".join(segments[len(own) :])
 
 

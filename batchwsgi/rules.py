@@ -83,10 +83,12 @@ class Rules:
     ) -> None:
         self.limits = limits
         self.can_roll_back = can_roll_back
-        self._path = path
+        self.path = path
+        """The endpoint's own path, decoded."""
         self._encoded_slashes = encoded_slashes
         names = [_operators_header(name) for name in strings("member_headers", member_headers)]
-        self._allowed = _MEMBER_HEADERS.union(name for name in names if name[-1] != "*")
+        self._named = frozenset(name for name in names if name[-1] != "*")
+        self._allowed = _MEMBER_HEADERS | self._named
         self._prefixes = tuple(name[:-1] for name in names if name[-1] == "*")
 
     def target(self, uri: str, query: str = "") -> str:
@@ -95,7 +97,7 @@ class Rules:
             raise self._too_long(f"at least {len(uri)}")
         if "/." not in uri and _PLAIN_TARGET.fullmatch(uri):
             target = uri
-            if self._path in uri and uri.partition("?")[0] == self._path:
+            if self.path in uri and uri.partition("?")[0] == self.path:
                 raise ValueError(_NO_BATCH_INSIDE)
         else:
             target = percent_encoded(uri)
@@ -132,7 +134,7 @@ class Rules:
             raise ValueError("the path has a dot segment")
         if not segments[0] and len(segments) > 1:
             raise ValueError("the path begins with an empty segment")
-        if decoded == self._path.encode():
+        if decoded == self.path.encode():
             raise ValueError(_NO_BATCH_INSIDE)
 
     def count_headers(self, count: int) -> None:
@@ -142,8 +144,14 @@ class Rules:
                 f"{count} headers, at most {self.limits.max_headers} (Limits.max_headers)"
             )
 
-    def header(self, name: str, value: str) -> tuple[str, str]:
+    def is_named(self, lower: str) -> bool:
+        """Whether the operator lets members set the header of that name, in lower case."""
+        return lower in self._named or lower.startswith(self._prefixes)
+
+    def header(self, name: str, value: str, of_dialect: bool = False) -> tuple[str, str]:
         """One header that a member may set, its value trimmed (RFC 9110 §5.5).
+
+        `of_dialect` tells that every member of its dialect may set it.
 
         Its length is looked at first. A server's own limit does not see members, and frameworks
         parse some headers in quadratic time: 64 KB of commas in `Content-Type` stop a process that
@@ -157,7 +165,7 @@ class Rules:
         # The form first: "ſec-fetch-site".lower() and others change into ASCII.
         check_header_name(name)
         lower = name.lower()
-        if lower not in self._allowed:
+        if lower not in self._allowed and not of_dialect:
             if _is_never(lower):
                 raise ValueError(f"{name} can never be set by a member")
             if not lower.startswith(self._prefixes):

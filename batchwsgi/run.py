@@ -19,7 +19,7 @@ from batchwsgi import executors
 from batchwsgi.cookies import Jar
 from batchwsgi.dialects.protocol import Writer
 from batchwsgi.entries import Entries
-from batchwsgi.errors import BatchError, Unresolved
+from batchwsgi.errors import BatchError, Unavailable, Unresolved
 from batchwsgi.executors import Pool, Transaction
 from batchwsgi.model import Batch, Member, OuterRequest, Problem, Request, Response
 from batchwsgi.options import Limits
@@ -28,6 +28,7 @@ from batchwsgi.schedule import Schedule
 access_log = logging.getLogger("batchwsgi.access")
 
 _TIME_IS_OVER = "The time for the batch was over (Limits.deadline)."
+_IS_FULL = "The reply is as long as it may be (Limits.max_reply_size)."
 _UNFIT = {
     Problem.TIMEOUT: "The reply went on when the time for the batch was over (Limits.deadline).",
     Problem.OFFLOADED: "The server was told to send a file, which is not part of a batch.",
@@ -127,24 +128,51 @@ class Run:
 
     def _finish_group(self, members: list[Member]) -> None:
         """Finish all of a group, or have what it did undone; every entry then tells the truth."""
-        assert self._transaction is not None  # see __init__
-        before = self.jar.cookies()
-        context = self._gateway.context
-        undone = executors.atomically(members, self._finish, self._transaction, context)
-        self._entries.write()
-        if undone is None:
-            return
-        self.jar.restore(before)
+        self._look_at_the_clock()
+        hindered = self._schedule.hindered(members)
+        if hindered is not None:  # it does not begin: this one says why
+            self._finish_all([hindered, *(member for member in members if member is not hindered)])
+        elif self._transaction is None:  # one request is all or none by itself
+            self._finish_all(members)
+        else:
+            self._finish_in_transaction(members, self._transaction)
+        self._end_where_full()
+
+    def _finish_all(self, members: Sequence[Member]) -> None:
         for member in members:
-            if not member.failed:
-                self._entries.replace(member, Problem.ROLLED_BACK.response(undone))
+            self._finish(member)
+
+    def _finish_in_transaction(self, members: list[Member], transaction: Transaction) -> None:
+        cookies = self.jar.cookies()
+        mark = self._entries.mark()
+        try:
+            context = self._gateway.context
+            undone = executors.atomically(members, self._finish, transaction, context)
+        except Unavailable as error:
+            if not self._has_executed():
+                raise
+            for member in members:
+                member.response = Problem.UNAVAILABLE.response(str(error))
+                self._note(member)
+            return
+        if undone is not None:
+            self.jar.restore(cookies)
+            self._entries.undo(mark, members, undone)
+            self._schedule.note_failure(members[0])  # also where it was the commit that failed
+
+    def _has_executed(self) -> bool:
+        """Whether the application was called for any member."""
+        answers = [member.response for member in self._batch.members]
+        return any(
+            answer is not None and (answer.problem is None or answer.problem.executed)
+            for answer in answers
+        )
 
     # --- One member, perhaps in a pool's thread
 
     def _answer(self, member: Member) -> int:
         """Give `member` its response: send it, if it is to be sent. Returns how long that is."""
-        if monotonic() >= self._deadline:
-            self._schedule.end(Problem.DEADLINE, _TIME_IS_OVER)
+        self._look_at_the_clock()
         reason = self._schedule.reason_against(member)
         if reason is None:
             response = self._bound_and_sent(member)
@@ -153,6 +181,10 @@ class Run:
             response = problem.response(detail)
         member.response = response
         return response.header_size + len(response.body)
+
+    def _look_at_the_clock(self) -> None:
+        if monotonic() >= self._deadline:
+            self._schedule.end(Problem.DEADLINE, _TIME_IS_OVER)
 
     def _bound_and_sent(self, member: Member) -> Response:
         """The response to `member`, its references filled in."""
@@ -203,14 +235,20 @@ class Run:
         """Have the entry of `member` written; note whether it failed, and sets cookies."""
         self._entries.add(member)
         if not self._entries.limit:
-            detail = "The reply is as long as it may be (Limits.max_reply_size)."
-            self._schedule.end(Problem.REPLY_LIMIT, detail)
+            if member.group is None:
+                self._end_where_full()
+            else:  # if it is undone, there is room again
+                self._schedule.end_group(member.group, Problem.REPLY_LIMIT, _IS_FULL)
         response = member.response
         assert response is not None
         if response.status >= 400:
             self._schedule.note_failure(member)
         if response.names.sets_cookies:
             self._cookie_setters.append(member)
+
+    def _end_where_full(self) -> None:
+        if not self._entries.limit:
+            self._schedule.end(Problem.REPLY_LIMIT, _IS_FULL)
 
     def _keep_cookies(self) -> None:
         """Keep the cookies that were set since the last call, in the order of the batch."""

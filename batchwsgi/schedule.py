@@ -6,7 +6,7 @@ Sans-IO: a schedule is asked and told. It never blocks, calls nothing, and does 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from batchwsgi.model import Batch, Member, OnFail, Problem
 
@@ -20,7 +20,8 @@ class Schedule:
       that can be sent at the same time.
     - `reason_against` tells, when a member's turn has come, why it is not sent.
     - `note_failure` tells that a member failed, sent or not.
-    - `end` ends the batch early.
+    - `hindered` tells, before a group begins, which of it could not run.
+    - `end` ends the batch early, `end_group` a group.
 
     A batch ends early once, by the first reason; so does a group.
 
@@ -65,6 +66,13 @@ class Schedule:
             reason = self._unmet(member)
         return reason
 
+    def hindered(self, members: Iterable[Member]) -> Member | None:
+        """The first of a group that cannot run because of something outside of it."""
+        for member in members:
+            if self.reason_against(member) is not None:
+                return member
+        return None
+
     def _unmet(self, member: Member) -> Reason | None:
         for index in member.depends_on:
             if self._members[index].failed:
@@ -76,9 +84,13 @@ class Schedule:
         """Note what the failure of `member` means for others."""
         reason = self._ended or (Problem.STOPPED, f"The request at index {member.index} failed.")
         if member.group is not None:
-            self._ended_groups.setdefault(member.group, reason)
+            self.end_group(member.group, *reason)
         if self._stops:
             self.end(*reason)
+
+    def end_group(self, group: int, problem: Problem, detail: str) -> None:
+        """Send nothing more of this group."""
+        self._ended_groups.setdefault(group, (problem, detail))
 
     def end(self, problem: Problem, detail: str) -> None:
         """Send nothing from now on, for this reason; a later one changes nothing."""

@@ -6,6 +6,7 @@ from math import inf, nan
 import pytest
 
 from batchwsgi import BatchMiddleware, Limits
+from batchwsgi.dialects import Native, ODataJSON
 
 from .support import echo
 
@@ -88,6 +89,12 @@ def test_a_very_large_limit():
         ({"encoded_slashes": "no"}, TypeError, "encoded_slashes: 'no' is not a bool"),
         ({"member_headers": [1]}, TypeError, "member_headers: 1 is not a string"),
         ({"environ_keys": [1]}, TypeError, "environ_keys: 1 is not a string"),
+        ({"dialects": ()}, ValueError, "dialects: there is none"),
+        ({"dialects": None}, TypeError, "dialects: a sequence of dialects, not None"),
+        ({"dialects": Native()}, TypeError, "dialects: a sequence of dialects, not <"),
+        ({"dialects": (Native,)}, TypeError, "dialects: Native is a class, not an instance"),
+        ({"dialects": "native"}, TypeError, "dialects: 'n' is not a Dialect"),
+        ({"dialects": (Native(), ODataJSON())}, ValueError, "two of them read application/json"),
         ({"authorize": True}, TypeError, "authorize: True is not callable"),
     ],
 )

@@ -7,11 +7,13 @@ import re
 import shlex
 import types
 from importlib import resources
+from os.path import normpath
 from pathlib import Path
 
 import pytest
 
 from batchwsgi import BatchMiddleware, Limits, demo
+from batchwsgi.dialects import HTTPMultipart, ODataJSON
 
 from .support import batch, post
 
@@ -196,6 +198,50 @@ def test_options_and_limits():
         assert text in table
 
 
+def test_dialects_by_name():
+    app = run("Dialects, The formats of a batch 1", app=demo.app).app
+    assert [type(dialect).__name__ for dialect in app._dialects] == ["HTTPMultipart"]
+
+
+def test_odata_json():
+    """The first request fails, and with it what depends on it."""
+
+    def users(environ, start_response):
+        start_response("404 Not Found", [("Content-Type", "application/problem+json")])
+        return [b'{"title": "no such user"}']
+
+    app = BatchMiddleware(users, "/v1.0/$batch", dialects=(ODataJSON(),))
+    reply = post(app, code("Dialects, OData and Microsoft Graph JSON 1").encode(), "/v1.0/$batch")
+    assert reply.json() == json.loads(code("Dialects, OData and Microsoft Graph JSON 2"))
+
+
+def test_multipart(monkeypatch):
+    monkeypatch.setattr("secrets.token_hex", lambda size: "BOUNDARY")
+
+    def animals(environ, start_response):
+        if environ["REQUEST_METHOD"] == "DELETE":
+            start_response("204 No Content", [])
+            return []
+        start_response("200 OK", [("Content-Type", "application/json")])
+        return [b'{"kind": "pony"}']
+
+    app = BatchMiddleware(animals, dialects=(HTTPMultipart(),))
+    headers = {"Content-Type": "multipart/mixed; boundary=batch_1"}
+    reply = post(app, code("Dialects, Multipart 1").encode(), headers=headers)
+    assert reply.body.decode().replace("\r\n", "\n") == code("Dialects, Multipart 2")
+
+
+def test_a_dialect_of_your_own():
+    app = run("Dialects, A dialect of your own 1", app=demo.app).app
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    reply = post(app, b"get=/about&delete=/nothing&GET=/user/~me", headers=headers)
+    assert (reply.status, reply.body) == (200, b"200 /about\n404 /nothing\n401 /user/~me\n")
+    assert post(app, b"trace=/&get=x", headers=headers).pointers == ["/0", "/1"]
+    assert post(app, b"&".join([b"get=/"] * 21), headers=headers).status == 413
+    assert post(app, b"", headers=headers).status == 400
+    assert post(app, b"{}").status == 415
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page):
     """Those between the pages and within them; headings become anchors as on GitHub."""
@@ -210,7 +256,7 @@ def test_links_lead_somewhere(page):
                 re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in headings
             ]
             assert anchor in anchors, target
-        elif (folder / path).parts[0] != "batchwsgi":
-            assert (ROOT / folder / path).exists(), target
+        elif (own := Path(normpath(folder / path))).parts[0] == "batchwsgi":
+            assert resources.files("batchwsgi").joinpath(*own.parts[1:]).is_file(), target
         else:
-            assert resources.files("batchwsgi").joinpath(*(folder / path).parts[1:]).is_file()
+            assert (ROOT / own).exists(), target

@@ -11,10 +11,37 @@ from collections.abc import Iterable
 from batchwsgi.errors import UnsupportedMediaType, shown
 
 from .media import media_type
+from .multipart import HTTPMultipart, ODataMultipart
 from .native import Native
+from .odata_json import ODataJSON
 from .protocol import Dialect, Writer
 
-__all__ = ["Dialect", "Native", "Writer"]
+__all__ = ["Dialect", "HTTPMultipart", "Native", "ODataJSON", "ODataMultipart", "Writer"]
+
+_PROTOCOL = ("media_type", "decode", "writer", "refusal")
+
+
+def checked_dialects(dialects: object) -> tuple[Dialect, ...]:
+    """The option `dialects`.
+
+    Raises `TypeError` for what is not a sequence of dialects, and `ValueError` where there is none,
+    or where two read the same media type: nothing else tells them apart.
+    """
+    if not isinstance(dialects, Iterable):
+        raise TypeError(f"dialects: a sequence of dialects, not {dialects!r}")
+    checked: tuple[Dialect, ...] = tuple(dialects)
+    media_types = set()
+    for dialect in checked:
+        if isinstance(dialect, type):
+            raise TypeError(f"dialects: {dialect.__name__} is a class, not an instance of it")
+        if not all(hasattr(dialect, name) for name in _PROTOCOL):
+            raise TypeError(f"dialects: {dialect!r} is not a Dialect")
+        if dialect.media_type in media_types:
+            raise ValueError(f"dialects: two of them read {dialect.media_type}")
+        media_types.add(dialect.media_type)
+    if not checked:
+        raise ValueError("dialects: there is none")
+    return checked
 
 
 def choose(dialects: Iterable[Dialect], content_type: str, content_encoding: str) -> Dialect:
@@ -30,7 +57,9 @@ def choose(dialects: Iterable[Dialect], content_type: str, content_encoding: str
     kind = media_type(content_type)
     names = []
     for dialect in dialects:
-        if kind.essence == dialect.media_type and kind.charset in (None, "utf-8"):
+        # A charset says something of text alone, not of what has parts.
+        is_utf_8 = kind.charset in (None, "utf-8") or kind.essence.startswith("multipart/")
+        if kind.essence == dialect.media_type and is_utf_8:
             return dialect
         names.append(dialect.media_type)
     raise UnsupportedMediaType(

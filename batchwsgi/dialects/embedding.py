@@ -1,4 +1,4 @@
-"""How a response body stands in a JSON document: spliced, as text, or as base64.
+"""How bodies stand in a JSON document: spliced or as a value, as text, or as base64.
 
 A JSON body is never decoded and encoded again: its bytes are checked, and are then part of the
 reply. That is faster, and keeps integers of any length. The check is what stands between a
@@ -8,12 +8,17 @@ body of `1},{"status_code": …` and a forged reply, so it knows the whole gramm
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from json import JSONDecoder
 from json.encoder import encode_basestring
 
+from batchwsgi.errors import shown
+from batchwsgi.model import Member, Names, Response
+from batchwsgi.references import Json
+
 from .media import media_type
-from .strict_json import MAX_LEVELS, check_depth, refuse_constant
+from .protocol import PIECE
+from .strict_json import MAX_LEVELS, check_depth, dumps, expected, refuse_constant
 
 json_string = encode_basestring
 """A text as a JSON string (RFC 8259 §7); everything outside ASCII stays as it is."""
@@ -32,6 +37,63 @@ def embedded(body: bytes, content_type: str) -> tuple[bytes, str | None]:
         except UnicodeError:  # it does not decode, or to lone surrogates
             pass
     return b'"%b"' % b64encode(body), "base64"
+
+
+def body_bytes(value: Json, content_type: str, from_base64: Callable[[str], bytes]) -> bytes:
+    """The body of that type that `value` stands for: JSON, text in its charset, or base64.
+
+    Raises `ValueError` for a value that is none of that type.
+    """
+    kind = media_type(content_type)
+    if kind.is_json:
+        return dumps(value).encode()
+    if not isinstance(value, str):
+        raise ValueError(
+            f"{expected('a string', value)}: the Content-Type is {shown(content_type)}"
+        )
+    if not kind.is_text:
+        return from_base64(value)
+    if kind.charset and not kind.codec:
+        raise ValueError(f"the charset {shown(kind.charset)} is not a known one")
+    try:
+        return value.encode(kind.codec or "utf-8")
+    except UnicodeEncodeError:
+        raise ValueError(f"it has characters that {kind.charset or 'utf-8'} has not") from None
+
+
+def joined(members: Iterable[Member]) -> Iterator[bytes]:
+    """`{"responses":[…]}` with the entries of `members`, in pieces.
+
+    Each entry is let go as it becomes part of one, so that not all of it is in memory twice.
+    """
+    start = b'{"responses":['
+    piece: list[bytes] = []
+    size = 0
+    for member in members:
+        piece.append(member.entry)
+        size += len(member.entry)
+        member.entry = b""
+        if size >= PIECE:
+            yield start + b",".join(piece)
+            start = b""
+            piece = [b""]  # the next entry has a comma before it
+            size = 0
+    yield start + b",".join(piece) + b"]}"
+
+
+def longest_entry(response: Response) -> int:
+    """The most bytes of an entry with this response, in JSON.
+
+    A control character becomes six; a header line has six characters around its two parts, and an
+    entry at most 256 around everything.
+    """
+    return 6 * (response.header_size + len(response.body) + len(response.values)) + 256
+
+
+def content_type_of(names: Names, values: Sequence[str]) -> str:
+    """The `Content-Type` among those headers; empty if there is none."""
+    place = names.content_type
+    return "" if place is None else values[place]
 
 
 def is_json(body: bytes) -> bool:

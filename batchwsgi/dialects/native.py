@@ -7,24 +7,24 @@ grammar of references.
 
 from __future__ import annotations
 
-import json
 import re
 from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from functools import partial
 from urllib.parse import quote_plus
 
-from batchwsgi.errors import BatchError, Faults, Malformed, TooLarge, Unresolved, shown
+from batchwsgi.errors import BatchError, Faults, Malformed, Unresolved, shown
 from batchwsgi.model import Batch, Member, OnFail, OuterRequest, Request, Response
 from batchwsgi.options import Limits
 from batchwsgi.references import INDEX, Json, Reference, Replies
 from batchwsgi.rules import Rules, checked_method
 
+from .embedding import body_bytes, content_type_of
 from .expressions import Template, compiled, filled, references
 from .media import media_type
-from .native_writers import JSONWriter, LineWriter, asks_for_lines, content_type_of
+from .native_writers import JSONWriter, LineWriter, asks_for_lines
 from .protocol import Writer
-from .strict_json import loads, reply_value
+from .strict_json import dumps, expected, read_object, reply_value, requests_of
 
 _BATCH_NAMES = frozenset(["on-fail", "requests"])
 _ITEM_NAMES = frozenset(["id", "method", "uri", "args", "headers", "body", "depends-on"])
@@ -45,19 +45,12 @@ class Native:
     def decode(self, body: bytes, outer: OuterRequest, rules: Rules) -> Batch:
         """The batch in `body`. Raises `Malformed` with every fault in it, or `TooLarge`."""
         faults = Faults()
-        try:
-            document = loads(body, rules.limits)
-        except ValueError as error:
-            faults.add(f"not strict JSON: {error}")
-            raise Malformed(faults) from None
-        if not isinstance(document, dict):
-            faults.add(_expected("an object", document))
-            raise Malformed(faults)
+        document = read_object(body, rules.limits, faults)
         _add_unknown(document, _BATCH_NAMES, faults)
         on_fail = _on_fail(document, rules, faults)
         may_refer = b"$" in body or b"\\u" in body  # a "$" can be written as \u0024
         reader = _Reader(rules, outer, may_refer, faults)
-        for index, item in enumerate(_items(document, rules, faults)):
+        for index, item in enumerate(requests_of(document, rules.limits, faults)):
             reader.read(index, item)
         if faults:
             raise Malformed(faults)
@@ -86,7 +79,7 @@ class Native:
 def _on_fail(document: Item, rules: Rules, faults: Faults) -> str:
     word = document.get("on-fail", "ignore")
     if not isinstance(word, str):
-        faults.add(_expected("a string", word), "on-fail")
+        faults.add(expected("a string", word), "on-fail")
     elif word not in ("ignore", "stop", "rollback"):
         faults.add(f"{shown(word)} is not ignore, stop or rollback", "on-fail")
     elif word == "rollback" and not rules.can_roll_back:
@@ -95,25 +88,6 @@ def _on_fail(document: Item, rules: Rules, faults: Faults) -> str:
     else:
         return word
     return "ignore"
-
-
-def _items(document: Item, rules: Rules, faults: Faults) -> list[Json]:
-    """The items, counted before anything is done with one of them."""
-    if "requests" not in document:
-        faults.add("requests is missing")
-        return []
-    items = document["requests"]
-    if not isinstance(items, list):
-        faults.add(_expected("an array", items), "requests")
-        return []
-    if not items:
-        faults.add("no items, at least 1", "requests")
-    if len(items) > rules.limits.max_requests:
-        raise TooLarge(
-            f"requests: {len(items)} items, at most {rules.limits.max_requests} "
-            "(Limits.max_requests)."
-        )
-    return items
 
 
 # --- One item ----------------------------------------------------------------------------------
@@ -139,7 +113,7 @@ class _Reader:
         faults = self._faults
         faults.enter("requests", index)
         if not isinstance(item, dict):
-            faults.add(_expected("an object", item))
+            faults.add(expected("an object", item))
             return
         templates, found = self._compiled(item) if self._may_refer else (item, [])
         depends_on = self._depends_on(item["depends-on"]) if "depends-on" in item else None
@@ -193,7 +167,7 @@ class _Reader:
         """The indexes of the earlier items with these names."""
         places: set[int] = set()
         if not isinstance(names, list):
-            self._faults.add(_expected("an array", names), "depends-on")
+            self._faults.add(expected("an array", names), "depends-on")
             return places
         for number, name in enumerate(names):
             try:
@@ -266,7 +240,7 @@ def _request(item: Item, rules: Rules, outer: OuterRequest, faults: Faults) -> R
         except ValueError as error:
             faults.add(str(error), "method")
     else:
-        faults.add(_expected("a string", method), "method")
+        faults.add(expected("a string", method), "method")
         method = ""
     headers: Sequence[tuple[str, str]] = ()
     query = ""
@@ -283,7 +257,7 @@ def _request(item: Item, rules: Rules, outer: OuterRequest, faults: Faults) -> R
         except ValueError as error:
             faults.add_once(str(error), "uri")
     elif "uri" in item:
-        faults.add_once(_expected("a string", uri), "uri")
+        faults.add_once(expected("a string", uri), "uri")
     else:
         faults.add("uri is missing")
     return Request(method, target, headers, body)
@@ -302,20 +276,20 @@ def _content(
     if "body" in item:
         implied_type = "application/json"
         try:
-            body = _body(item["body"], content_type or implied_type)
+            body = body_bytes(item["body"], content_type or implied_type, _from_base64)
         except ValueError as error:
             faults.add_once(str(error), "body")
     if "args" in item:
         args = item["args"]
         if not isinstance(args, dict):
-            faults.add_once(_expected("an object", args), "args")
+            faults.add_once(expected("an object", args), "args")
         elif "body" in item or method not in _ARGS_ARE_BODY:
             query = _form(args, "uri", "max_uri_length", limits, faults)
         elif content_type is None or media_type(content_type).essence == _FORM:
             implied_type = _FORM
             body = _form(args, "args", "max_body_size", limits, faults).encode()
         elif media_type(content_type).is_json:
-            body = _dumps(args).encode()
+            body = dumps(args).encode()
         else:
             detail = (
                 f"become the body, a form or JSON, but the Content-Type is {shown(content_type)}"
@@ -331,7 +305,7 @@ def _headers(
 ) -> list[tuple[str, str]]:
     """The headers that an item sets."""
     if not isinstance(headers, dict):
-        faults.add_once(_expected("an object", headers), "headers")
+        faults.add_once(expected("an object", headers), "headers")
         return []
     try:
         rules.count_headers(len(headers))
@@ -353,26 +327,11 @@ def _headers(
     return pairs
 
 
-def _body(value: Json, content_type: str) -> bytes:
-    """`value` as a body of that type: JSON, text in its charset, or what its base64 stands for."""
-    kind = media_type(content_type)
-    if kind.is_json:
-        return _dumps(value).encode()
-    if not isinstance(value, str):
-        raise ValueError(
-            f"{_expected('a string', value)}: the Content-Type is {shown(content_type)}"
-        )
-    if not kind.is_text:
-        try:
-            return b64decode(value, validate=True)
-        except ValueError as error:
-            raise ValueError(f"not base64 (RFC 4648 §4): {error}") from None
-    if kind.charset and not kind.codec:
-        raise ValueError(f"the charset {shown(kind.charset)} is not a known one")
+def _from_base64(text: str) -> bytes:
     try:
-        return value.encode(kind.codec or "utf-8")
-    except UnicodeEncodeError:
-        raise ValueError(f"it has characters that {kind.charset or 'utf-8'} has not") from None
+        return b64decode(text, validate=True)
+    except ValueError as error:
+        raise ValueError(f"not base64 (RFC 4648 §4): {error}") from None
 
 
 def _form(args: Item, of: str, limit_name: str, limits: Limits, faults: Faults) -> str:
@@ -397,7 +356,7 @@ def _form(args: Item, of: str, limit_name: str, limits: Limits, faults: Faults) 
                 continue
             else:
                 place = (name, index) if isinstance(value, list) else (name,)
-                faults.add(_expected("a string, number, boolean, null", single), "args", *place)
+                faults.add(expected("a string, number, boolean, null", single), "args", *place)
                 continue
             size += len(key) + len(text) + 2
             if size > limit + 1:  # the last has no "&" after it
@@ -422,8 +381,6 @@ def _form_encoded(text: str, limit: int) -> str:
 
 # --- Words -------------------------------------------------------------------------------------
 
-_dumps = json.JSONEncoder(separators=(",", ":")).encode
-
 
 def _add_unknown(members: Item, known: frozenset[str], faults: Faults) -> None:
     for name in members.keys() - known:
@@ -435,17 +392,11 @@ def _index_or_id(value: Json) -> str:
     if type(value) is int:  # not a boolean
         return str(value)
     if not isinstance(value, str):
-        raise ValueError(_expected("a string or an index", value))
+        raise ValueError(expected("a string or an index", value))
     return value
 
 
 def _string(value: Json) -> str:
     if not isinstance(value, str):
-        raise ValueError(_expected("a string", value))
+        raise ValueError(expected("a string", value))
     return value
-
-
-def _expected(what: str, value: Json) -> str:
-    kinds = {dict: "an object", list: "an array", str: "a string", bool: "a boolean"}
-    kind = "null" if value is None else kinds.get(type(value), "a number")
-    return f"{what} is expected, not {kind}"

@@ -7,17 +7,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
-from batchwsgi.model import Member, Names, Response
+from batchwsgi.model import Member, Response
 from batchwsgi.references import Json
 
-from .embedding import embedded, json_string
+from .embedding import content_type_of, embedded, joined, json_string, longest_entry
 from .media import media_type
 
 _JSON = "application/json"
 _LINES = "application/x-ndjson"
-
-PIECE = 64 * 1024
-"""Bytes of a reply, or somewhat more, that the server gets, and sends, at once."""
 
 
 class JSONWriter:
@@ -48,26 +45,12 @@ class JSONWriter:
         return b"".join((head.encode(), body, _TAILS[encoding]))
 
     def longest(self, response: Response) -> int:
-        """A control character becomes six; a header line has six characters around its two parts,
-        and an entry at most 256 around everything."""
-        characters = response.header_size + len(response.body) + len(response.values)
-        return 6 * characters + 256
+        """The most bytes that an entry with this response can have."""
+        return longest_entry(response)
 
     def parts(self, members: Iterable[Member]) -> Iterator[bytes]:
-        """The document in pieces, so that not all of it is in memory twice."""
-        start = b'{"responses":['
-        piece: list[bytes] = []
-        size = 0
-        for member in members:
-            piece.append(member.entry)
-            size += len(member.entry)
-            member.entry = b""
-            if size >= PIECE:
-                yield start + b",".join(piece)
-                start = b""
-                piece = [b""]  # the next entry has a comma before it
-                size = 0
-        yield start + b",".join(piece) + b"]}"
+        """The document in pieces; the entries are let go."""
+        return joined(members)
 
 
 class LineWriter(JSONWriter):
@@ -116,9 +99,3 @@ def _line(member: Member) -> bytes:
 
 
 _TAILS = {None: b"}", "text": b',"encoding":"text"}', "base64": b',"encoding":"base64"}'}
-
-
-def content_type_of(names: Names, values: Sequence[str]) -> str:
-    """The `Content-Type` among those headers; empty if there is none."""
-    place = names.content_type
-    return "" if place is None else values[place]

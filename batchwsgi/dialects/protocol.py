@@ -3,6 +3,13 @@
 A `Dialect` reads a batch and, for each reply, makes a `Writer`. What belongs to one reply (its
 status, its headers, a boundary) belongs to its writer. A dialect knows media types, names and
 encodings, and nothing of WSGI, schedules or threads.
+
+Anybody can write one. `decode` makes a `model.Member` for each request, with its index, a
+`model.Request` that passed the `rules` (`rules.checked_method`, `Rules.target`, `Rules.header`,
+`Rules.count_headers`), and as its source whatever the writer needs. What is wrong with the batch it
+collects in `errors.Faults`, and raises `errors.Malformed`; a `ValueError` of the rules says what.
+It counts requests (`rules.limits.max_requests`) before it does anything with one of them. The page
+beside this module has an example.
 """
 
 from __future__ import annotations
@@ -13,6 +20,9 @@ from typing import Protocol
 from batchwsgi.errors import BatchError
 from batchwsgi.model import Batch, Member, OuterRequest, Response
 from batchwsgi.rules import Rules
+
+PIECE = 64 * 1024
+"""Bytes of a reply, or somewhat more, that the server gets, and sends, at once."""
 
 
 class Writer(Protocol):

@@ -1,5 +1,7 @@
 """JSON as RFC 8259 has it, and no more: what a client sends is read with limits.
 
+What the JSON dialects share stands here and in `embedding`.
+
 `loads` never recurses deeper than `Limits.max_depth`, and works in linear time.
 """
 
@@ -13,7 +15,7 @@ from itertools import accumulate
 from math import isinf
 from typing import Any, NoReturn
 
-from batchwsgi.errors import shown
+from batchwsgi.errors import Faults, Malformed, TooLarge, shown
 from batchwsgi.options import Limits
 
 _FOLDED = bytes.maketrans(b"{}", b"[]")
@@ -39,6 +41,37 @@ def loads(document: bytes, limits: Limits) -> Any:  # what JSON holds has no nar
         except UnicodeEncodeError:
             raise ValueError("a string has a lone surrogate") from None
     return value
+
+
+def read_object(document: bytes, limits: Limits, faults: Faults) -> dict[str, Any]:
+    """The object that a batch document is. Raises `Malformed` if it is none."""
+    try:
+        value = loads(document, limits)
+    except ValueError as error:
+        faults.add(f"not strict JSON: {error}")
+        raise Malformed(faults) from None
+    if not isinstance(value, dict):
+        faults.add(expected("an object", value))
+        raise Malformed(faults)
+    return value
+
+
+def requests_of(document: dict[str, Any], limits: Limits, faults: Faults) -> list[Any]:
+    """Its `requests`, counted before anything is done with one of them. Raises `TooLarge`."""
+    if "requests" not in document:
+        faults.add("requests is missing")
+        return []
+    items = document["requests"]
+    if not isinstance(items, list):
+        faults.add(expected("an array", items), "requests")
+        return []
+    if not items:
+        faults.add("no items, at least 1", "requests")
+    if len(items) > limits.max_requests:
+        raise TooLarge(
+            f"requests: {len(items)} items, at most {limits.max_requests} (Limits.max_requests)."
+        )
+    return items
 
 
 MAX_LEVELS = 512
@@ -117,6 +150,17 @@ def _finite(literal: str) -> float:
     if isinf(number):
         raise ValueError(f"the number {literal:.40} is out of range")
     return number
+
+
+dumps = json.JSONEncoder(separators=(",", ":")).encode
+"""A value as compact JSON, as it is sent to the application."""
+
+
+def expected(what: str, value: Any) -> str:
+    """What to say of a value of the wrong kind."""
+    kinds = {dict: "an object", list: "an array", str: "a string", bool: "a boolean"}
+    kind = "null" if value is None else kinds.get(type(value), "a number")
+    return f"{what} is expected, not {kind}"
 
 
 _REPLY = json.JSONDecoder(parse_float=_finite, parse_constant=refuse_constant)

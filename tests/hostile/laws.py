@@ -14,9 +14,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from hypothesis import strategies as st
+from werkzeug.datastructures import Headers
 from werkzeug.exceptions import Forbidden
 
 from batchwsgi import BatchMiddleware, Limits
+from batchwsgi.dialects import Dialect, HTTPMultipart, ODataJSON, ODataMultipart
+from batchwsgi.errors import BatchError
+from batchwsgi.model import OuterRequest
+from batchwsgi.rules import Rules
 
 from .. import misbehaving
 from ..misbehaving import CUT, PROBLEMS
@@ -487,7 +492,49 @@ class Law(NamedTuple):
 
 _SIZES = st.sampled_from([2_000, 40_000, 8 * 1024 * 1024])
 
+_MIXED = "multipart/mixed; boundary=b"
+_DIALECTS: dict[str, tuple[Dialect, str]] = {
+    "odata_json": (ODataJSON(), JSON),
+    "odata_multipart": (ODataMultipart(), _MIXED),
+    "http_multipart": (HTTPMultipart(), _MIXED),
+}
+_PIECES = st.sampled_from(
+    [
+        b"--b",
+        b"--b--",
+        b"\r\n",
+        b"\n",
+        b"\n\n",
+        b"Content-Type: application/http",
+        b"GET /x HTTP/1.1",
+    ]
+    + [b"Content-Type: multipart/mixed; boundary=c", b"--c", b"--c--", b"POST $1/x", b"Host: h"]
+    + [b"Content-ID: <1>", b"Content-Length: 3", b'{"requests": [', b'{"id": "1"', b', "url": "x"']
+    + [b', "method": "GET"', b"}", b"]", b', "atomicityGroup": "g"', b', "dependsOn": ["1"]', b" "]
+)
+
+
+def any_bytes_in_a_dialect(name: str, pieces: Sequence[bytes]) -> None:
+    """Any bytes are a batch with members, or a `BatchError` that can be told."""
+    dialect, content_type = _DIALECTS[name]
+    headers = Headers({"Content-Type": content_type})
+    rules = Rules("/service/$batch", Limits(), can_roll_back=True)
+    try:
+        batch = dialect.decode(b"".join(pieces), OuterRequest(headers, host="shop.test"), rules)
+    except BatchError as error:
+        json.loads(error.document(dialect.refusal(error)))
+    else:
+        assert [member.index for member in batch.members] == [*range(len(batch.members))]
+        assert batch.members
+        groups = [member.group for member in batch.members if member.group is not None]
+        assert batch.needs_transaction == (len(set(groups)) < len(groups))
+
+
 LAWS = {
+    "any_bytes_in_a_dialect": Law(
+        any_bytes_in_a_dialect,
+        (st.sampled_from([*_DIALECTS]), st.lists(_PIECES | st.binary(max_size=4), max_size=40)),
+    ),
     "any_bytes": Law(any_bytes, (st.binary(),), takes_bytes=True),
     "near_misses": Law(any_bytes, (NEAR_MISSES,), 500),
     "entries_answer_requests": Law(entries_answer_requests, (MEMBERS, st.booleans(), _SIZES)),

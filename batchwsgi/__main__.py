@@ -28,13 +28,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     app = _application(options.app) if options.app else demo.app
     served = app
+    console = False
     inner = getattr(app, "wsgi_app", app)  # where Flask's quickstart has it
     if isinstance(inner, BatchMiddleware) and options.path is None:
         path = inner.path  # one endpoint is enough, and a second one would not know its options
     else:
         path = options.path or "/batch"
         try:
-            served = BatchMiddleware(app, path)
+            served = (BatchMiddleware if options.app else _Demo)(app, path, console=True)
+            console = True
         except ValueError as error:
             raise _cannot(f"serve the endpoint: {error}") from None
     try:  # only to see that the port is free: the server below would say so in several lines
@@ -43,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         reason = strerror(error.errno or 0)
         raise _cannot(f"listen on port {options.port}: {reason}; choose another --port") from None
     server = make_server(HOST, options.port, served, threaded=True)
-    print(_greeting(options.app, path, server.port), flush=True)
+    print(_greeting(options.app, path, server.port, console), flush=True)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     server.serve_forever()  # until interrupted; it then closes its socket
 
@@ -94,10 +96,18 @@ def _application(name: str) -> WSGIApplication:
     return app
 
 
-def _greeting(name: str | None, path: str, port: int) -> str:
+class _Demo(BatchMiddleware):
+    """The demo's endpoint, whose console begins with the demo's own batch."""
+
+    example = demo.BATCH
+
+
+def _greeting(name: str | None, path: str, port: int, console: bool) -> str:
     """What is served where, and a command to try it with, for a POSIX shell."""
     url = f"http://{HOST}:{port}"
     lines = [f"Serving {name or 'the demo'} on {url}, its batch endpoint on {url}{path}"]
+    if console:
+        lines.append(f"Open {url}{quote(path)} in a browser to write batches and see what they do.")
     batch, login = '{"requests": [{"uri": "/"}]}', ""
     if name is None:
         lines += [f"  {route:30} {what}" for route, what in demo.ROUTES.items()]

@@ -21,8 +21,8 @@ class Entries:
     `limit` is how many bytes the next entry may have; it is 0 once the reply is full. `_left` is
     what the whole reply may still have, `_spare` how much of that may wait unwritten.
 
-    Writing entries in bursts is faster (3 of 19 µs in a Flask view). An entry may wait only if it
-    cannot change what later members are allowed, whatever its exact length.
+    Writing entries in bursts is faster (3 of 19 µs in a Flask view). An entry may wait only if
+    later members are allowed the same, however long it turns out to be.
     """
 
     def __init__(self, writer: Writer, batch: Batch, limits: Limits) -> None:
@@ -37,7 +37,7 @@ class Entries:
 
     @property
     def left(self) -> int:
-        """Bytes that the reply may still have, when nothing waits."""
+        """Bytes that the reply may still have. Entries that wait are not subtracted yet."""
         return self._left
 
     def add(self, member: Member) -> None:
@@ -64,7 +64,9 @@ class Entries:
         self._waiting.clear()
 
     def replace(self, member: Member, response: Response) -> None:
-        """Answer for `member` in the application's place, which does not count."""
+        """Give `member` a response of the endpoint's own; it does not count against the limits."""
+        if member.timing:
+            response.add_field("Server-Timing", member.timing)
         member.response = response
         member.entry = self._writer.entry(member)
 
@@ -74,7 +76,10 @@ class Entries:
         return self._left, self.limit
 
     def undo(self, mark: tuple[int, int], members: Sequence[Member], detail: str) -> None:
-        """Tell that what `members` did was undone: but for failures it no longer counts."""
+        """Replace the entries of the members that succeeded by `rolled-back`.
+
+        Of this group only the replies that failed still count.
+        """
         self.write()
         self._left, self.limit = mark
         for member in members:
@@ -85,7 +90,10 @@ class Entries:
         self._reckon()
 
     def _reckon(self) -> None:
-        """See how many bytes of entries may wait from now on."""
+        """Work out how many bytes of entries may wait unwritten.
+
+        What entries can repeat of the batch document (`Batch.size`) is kept free.
+        """
         limit = self.limit
         room = min(limit, self._left - limit) - self._repeated
         self._spare = min(self._burst, room)

@@ -69,16 +69,19 @@ class Faults:
 
 
 class BatchError(Exception):
-    """400: the batch is unusable, and nothing of it has run. Each kind is one HTTP status."""
+    """The batch is unusable, and nothing of it has run.
+
+    Its own status is 400; subclasses may have another.
+    """
 
     status: ClassVar[int] = 400
-    fields: ClassVar[Sequence[tuple[str, str]]] = ()
-    """More header lines of the refusal."""
 
     def __init__(self, detail: str, faults: Faults | None = None) -> None:
         super().__init__(detail)
         self.detail = f"{shortened(detail)} Nothing was executed."
         self.faults = faults or Faults()
+        self.fields: Sequence[tuple[str, str]] = ()
+        """More header lines of the refusal."""
 
     def document(self, more: Mapping[str, object] | None = None) -> bytes:
         """The refusal as a problem document (RFC 9457); `more` are a dialect's own members."""
@@ -106,10 +109,13 @@ class Malformed(BatchError):
 
 
 class MethodNotAllowed(BatchError):
-    """405: a batch is posted."""
+    """405: a batch is posted; `allowed` names all methods that the path knows."""
 
     status = 405
-    fields = (("Allow", "POST"),)
+
+    def __init__(self, detail: str, allowed: str) -> None:
+        super().__init__(detail)
+        self.fields = (("Allow", allowed),)
 
 
 class LengthRequired(BatchError):
@@ -156,7 +162,10 @@ def problem_document(members: Mapping[str, object]) -> bytes:
 
 
 def _pointer(*tokens: str | int) -> str:
-    """The JSON Pointer (RFC 6901 §3) of those reference tokens, or of what they are in."""
+    """The JSON Pointer (RFC 6901 §3) of these reference tokens.
+
+    If it would be too long, it ends at the last token that fits.
+    """
     pointer = ""
     for token in tokens:
         text = str(token)

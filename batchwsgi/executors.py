@@ -1,7 +1,7 @@
 """How members are run: side by side in threads, or all or none in a transaction.
 
-What they ask for is not looked at. Modules are imported, not their functions: gunicorn reads its
-configuration, and imports this, before gevent patches them.
+This module does not look at the members' requests. It imports modules and not their functions,
+because gunicorn imports it (from its configuration file) before gevent patches them.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ class _Ended(NamedTuple):
 class _Job:
     """Something for a thread of the pool to do, unless it is too late for that.
 
-    The pool's queue may keep it long after its batch is over, which it must not keep too.
+    The pool's queue may hold a job long after its batch has ended. So a job gives up its function,
+    and does not keep the batch in memory.
     """
 
     def __init__(self, function: Callable[[], None]) -> None:
@@ -55,10 +56,13 @@ class _Job:
 class Pool:
     """The threads of one middleware: made at first use, and anew in a forked process.
 
-    `concurrent.futures` looks up `threading` and `queue` when a pool is made, not before.
+    `concurrent.futures` looks up `threading` and `queue` when a pool is made, not before. Raises
+    `ValueError` for less than one thread.
     """
 
     def __init__(self, threads: int) -> None:
+        if threads < 1:
+            raise ValueError(f"threads: {threads!r} is less than 0")
         self.threads = threads
         self.quick_waves = 0
         """How many waves in a row were quick."""
@@ -80,7 +84,7 @@ LONGEST_LOOK = 0.016
 """Seconds between two looks of the watch, at most; the first is after `PATIENCE`. Each look costs
 a thread switch."""
 QUICK_WAVES = 8
-"""So many quick waves in a row, and the next ones are not watched."""
+"""After this many quick waves in a row, the next ones are not watched."""
 
 
 class SideBySide:
@@ -91,13 +95,13 @@ class SideBySide:
     turns with the GIL. After each it looks at the clock. While it is inside a member, one job of
     the pool watches it, unless the waves before were all quick.
 
-    Then jobs take members, until none is left or nothing more should be started. At most as many
-    members as the pool has threads are under way or done, and not yet given: a slow client must not
-    have the others' answers pile up. Only while this thread is itself inside a member the jobs go
-    on; what is done then fits into what the reply may still have.
+    Then jobs take members until none is left. At most `threads` members are under way, or done and
+    not yet yielded: otherwise the answers would pile up while a slow client reads. While this
+    thread is itself inside a member, jobs may go further, as long as the answers fit into what is
+    left of the reply.
 
-    `answer` answers a member, and returns how many bytes that holds. `room` tells how many the
-    reply may still have.
+    `answer` answers a member, and returns how many bytes the response has. `room` tells how many
+    the reply may still have.
     """
 
     def __init__(
@@ -110,13 +114,13 @@ class SideBySide:
         self._waiting = deque(wave)
         self._ended: queue.SimpleQueue[_Ended] = queue.SimpleQueue()
         self._lock = threading.Lock()
-        """It is held where what follows is changed, up to the jobs."""
+        """Held while `_running`, `_working`, `_held`, `_largest` or `_jobs` is changed."""
         self._running = 0
         """Members that jobs are inside of."""
         self._working = 0
         """Jobs that take members, or will."""
         self._held = 0
-        """Bytes that are done in jobs, and not given."""
+        """Bytes that are done in jobs, and not yet yielded."""
         self._largest = 0
         """Bytes of the largest that was done in a job."""
         self._jobs: list[_Job] = []
@@ -198,12 +202,13 @@ class SideBySide:
     # --- In jobs
 
     def _watch(self, given: int, look: float) -> None:
-        """See in `look` seconds whether this wave is slow; `given` were given so far."""
+        """See in `look` seconds whether this wave is slow; `given` were yielded so far."""
         time.sleep(look)
         if (self._given - given) * PATIENCE < look:
             self._slow = True
             self._start_jobs()
-        elif self._waiting:  # queued behind other batches' jobs
+        elif self._waiting:
+            # The next look waits in the queue behind other batches' jobs.
             self._submit(partial(self._watch, self._given, min(2 * look, LONGEST_LOOK)))
 
     def _work(self) -> None:
@@ -239,7 +244,7 @@ class SideBySide:
         return self._inside and likely <= self._room()
 
     def _ahead(self) -> int:
-        """Members that jobs have started and that are not yet given."""
+        """Members that jobs have started and that are not yet yielded."""
         return self._running + self._ended.qsize()
 
     # --- At the end
@@ -269,8 +274,8 @@ def atomically(
 ) -> str | None:
     """Finish `members` in this thread, in a transaction that is undone if one of them fails.
 
-    Gives None if it was committed, or why it was undone. It is entered and left in `context`.
-    Raises `Unavailable` if it cannot be entered, with nothing sent.
+    Gives None if it was committed, or why it was undone. The transaction is entered and left in
+    `context`. Raises `Unavailable` if it cannot be entered; then no member was sent.
     """
     try:
         manager = context.run(transaction)

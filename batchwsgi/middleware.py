@@ -9,11 +9,12 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextvars import copy_context
 from http import HTTPStatus
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from werkzeug.exceptions import ClientDisconnected
 from werkzeug.wsgi import LimitedStream
 
+from batchwsgi.browser import EXAMPLE, Pages
 from batchwsgi.dialects import (
     Dialect,
     Native,
@@ -66,11 +67,18 @@ class BatchMiddleware:
       side under `on-fail: ignore` where they take longer than half a millisecond, in that many
       threads, which all batches share, and in the server's own.
     - `encoded_slashes`: let `%2F` and `%5C` through in paths.
+    - `timing`: each entry says in `Server-Timing` (W3C) when its member ran, and for how long, and
+      so does the reply.
+    - `client`: `GET {path}.js` is a module for browsers, whose `fetch` batches.
+    - `console`: `GET {path}` is a page to try batches on; with it come `client` and `timing`.
     - `dialects`: the formats of batches that are read, each told by its media type; see
       `batchwsgi.dialects`.
 
     Raises `TypeError` or `ValueError` for an option that cannot be right.
     """
+
+    example: ClassVar[str] = EXAMPLE
+    """The batch that the console's editor has at first."""
 
     def __init__(
         self,
@@ -85,6 +93,9 @@ class BatchMiddleware:
         threads: int = 0,
         encoded_slashes: bool = False,
         dialects: Iterable[Dialect] = (Native(),),
+        timing: bool = False,
+        client: bool = False,
+        console: bool = False,
     ) -> None:
         _check_type("app", app, callable(app), "a WSGI application")
         _check_type("path", path, isinstance(path, str), "a string")
@@ -94,56 +105,68 @@ class BatchMiddleware:
             "transaction", transaction, transaction is None or callable(transaction), "callable"
         )
         _check_type("threads", threads, type(threads) is int, "an int")
-        _check_type("encoded_slashes", encoded_slashes, isinstance(encoded_slashes, bool), "a bool")
-        if not path.startswith("/"):
-            raise ValueError(f"path: {path!r} does not begin with /")
-        if threads < 0:
-            raise ValueError(f"threads: {threads!r} is less than 0")
-        self.app = app
-        self.path = path
-        self.limits = limits
+        switches = {"timing": timing, "client": client, "console": console}
+        for option, value in {"encoded_slashes": encoded_slashes, **switches}.items():
+            _check_type(option, value, isinstance(value, bool), "a bool")
+        self.app, self.path, self.limits = app, path, limits
         self._path_info = path.encode().decode("latin-1")  # as PEP 3333 has it
         self._members_app = authorized(app, authorize) if authorize else app
         self._rules = Rules(
             path, limits, member_headers, encoded_slashes, can_roll_back=transaction is not None
         )
+        self._timing = timing or console
         self._dialects = checked_dialects(dialects)
+        self._pages = self._made_pages(console) if client or console else None
         self._environ_keys = checked_environ_keys(environ_keys)
         self._transaction = transaction
         self._pool = Pool(threads) if threads else None
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a batch (PEP 3333), or pass the request through."""
+        if self._pages is not None and (page := self._pages.answer(environ)) is not None:
+            start_response(page.status, page.headers)
+            return page.body
         if environ.get("PATH_INFO") != self._path_info:
             # A member of another endpoint outside, or a sub-request: `authorize` holds for it too.
             app = self._members_app if MARK in environ else self.app
             return app(environ, start_response)
-        deadline = monotonic() + self.limits.deadline
+        started = monotonic()
         dialect = None
         try:
             dialect = self._dialect(environ)
-            status, headers, body = self._reply(environ, dialect, deadline)
+            status, headers, body = self._reply(environ, dialect, started)
         except BatchError as error:
             document = error.document(dialect.refusal(error) if dialect else None)
             status = f"{error.status} {HTTPStatus(error.status).phrase}"
             length, body = _whole([document])
             headers = [("Content-Type", "application/problem+json"), *length, *error.fields]
+        if self._timing and not isinstance(body, _Stream):
+            milliseconds = (monotonic() - started) * 1000
+            headers.append(("Server-Timing", f"batchwsgi;dur={milliseconds:.2f}"))
         start_response(status, headers + _EVERY_REPLY)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else body
+
+    def _made_pages(self, console: bool) -> Pages:
+        if not any(isinstance(dialect, Native) for dialect in self._dialects):
+            raise ValueError("client, console: they speak the native dialect, which is not there")
+        return Pages(self.path, console, self.example)
 
     def _dialect(self, environ: WSGIEnvironment) -> Dialect:
         """The dialect of a batch, told from the headers."""
         if environ["REQUEST_METHOD"] != "POST":
-            raise MethodNotAllowed("A batch is posted.")
+            pages = self._pages
+            allowed = "GET, HEAD, POST" if pages is not None and pages.has_console else "POST"
+            raise MethodNotAllowed("A batch is posted.", allowed)
         content_encoding = environ.get("HTTP_CONTENT_ENCODING", "")
         return choose(self._dialects, environ.get("CONTENT_TYPE", ""), content_encoding)
 
-    def _reply(self, environ: WSGIEnvironment, dialect: Dialect, deadline: float) -> Reply:
+    def _reply(self, environ: WSGIEnvironment, dialect: Dialect, started: float) -> Reply:
         """The reply to a batch. Raises `BatchError`, with nothing executed."""
         document = _body(environ, self.limits.max_body_size)
         if MARK in environ:  # by a subrequest, or a path that was rewritten on the way
             raise BatchError("A batch cannot be part of a batch.")
         outer = outer_request(environ)
+        deadline = started + self.limits.deadline
         batch = dialect.decode(document, outer, self._rules)
         writer = dialect.writer(batch, outer)
         gateway = Gateway(
@@ -164,6 +187,7 @@ class BatchMiddleware:
             deadline=deadline,
             pool=self._pool,
             transaction=self._transaction,
+            timed_from=started if self._timing else None,
         )
         if writer.streamed:
             return writer.status, [*writer.headers], _Stream(writer, run.members())

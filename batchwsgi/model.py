@@ -127,10 +127,10 @@ class Response:
     body: bytes
     """Empty where the method or status has none (RFC 9110 §6.4.1), and once it is let go."""
     problem: Problem | None
-    """Why the endpoint answered in the application's place; None where it did not."""
+    """This *is* the endpoint's own response, and says why; None if it is the application's."""
     unfit: Problem | None
-    """Why the application's response cannot be a member's; None where it can. A response that was
-    cut off (`TOO_LARGE`, `TIMEOUT`) has lost its body."""
+    """This is the application's response, and why the endpoint has to replace it; None if it need
+    not. A response that was cut off (`TOO_LARGE`, `TIMEOUT`) has lost its body."""
 
     # The header lines. One object for all three would cost each response 1,300 instructions.
     names: Names
@@ -167,6 +167,12 @@ class Response:
     def headers(self) -> Headers:
         """The header lines with case-insensitive look-up: `response.headers["location"]`."""
         return Headers(self.fields)
+
+    def add_field(self, name: str, value: str) -> None:
+        """Add a header line behind the others."""
+        self.names = names_of((*self.names.sent, name))
+        self.values = [*self.values, value]
+        self.header_size += len(name) + len(value)
 
     def json(self) -> Any:  # what JSON holds has no narrower type
         """The body as `json.loads` reads it (RFC 8259). Raises `ValueError` if it is not JSON."""
@@ -221,7 +227,7 @@ class Problem(enum.Enum):
     STOPPED = "stopped", 424, "Not executed: an earlier request failed"
     DEPENDENCY_FAILED = "dependency-failed", 424, "Not executed: a request it depends on failed"
     REFERENCE = "reference", 424, "Not executed: a reference could not be filled in"
-    ROLLED_BACK = "rolled-back", 424, "Undone: the batch was rolled back"
+    ROLLED_BACK = "rolled-back", 424, "Undone: its transaction was rolled back"
     UNAVAILABLE = "unavailable", 503, "Not executed: the transaction could not be entered"
     DEADLINE = "deadline", 503, "Not executed: the time for the batch was used up"
     REPLY_LIMIT = "reply-limit", 503, "Not executed: the limit of the whole reply was used up"
@@ -279,6 +285,8 @@ class Member:
     """None while it waits; the application's, or a problem's if it did not run or finish."""
     entry: bytes
     """Its part of the reply, as the dialect wrote it; empty before that, and once handed on."""
+    timing: str
+    """What `Server-Timing` says of it; empty if it was not sent, or is not to say anything."""
 
     def __init__(self, index: int, request: Request, source: Any) -> None:
         self.index = index
@@ -290,6 +298,7 @@ class Member:
         self.referenced = False
         self.response = None
         self.entry = b""
+        self.timing = ""
 
     def __repr__(self) -> str:
         return f"<Member {self.index}: {self.request}>"
@@ -316,6 +325,7 @@ class OnFail(enum.Enum):
 
     IGNORE = "ignore"
     STOP = "stop"
+    ROLLBACK = "rollback"
 
 
 class Batch(NamedTuple):

@@ -1,7 +1,7 @@
 """The limits of a batch: frozen, and checked when constructed.
 
-Every limit is an answer that names it, never a crash. The other options are checked by the module
-that each of them configures: headers by `rules`, inherited keys by `wsgi`.
+When a limit is reached, the answer names it; nothing crashes. The other options are checked by the
+module that each of them configures: headers by `rules`, inherited keys by `wsgi`.
 """
 
 from __future__ import annotations
@@ -33,20 +33,22 @@ class Limits:
     """Digits of one number in the batch document: `int()` of many digits is quadratic."""
 
     max_uri_length: int = 4094
-    """A member's path and query in bytes, percent-encoded, `args` included. gunicorn's request
-    line."""
+    """A member's path and query in bytes, percent-encoded, `args` included. The default is
+    gunicorn's limit for a request line."""
 
     max_headers: int = 50
     """Headers that one member sets."""
 
     max_header_size: int = 8190
-    """One header that a member sets, name and value together. gunicorn's limit for a field."""
+    """One header that a member sets, name and value together. The default is gunicorn's limit
+    for a header field."""
 
     max_member_size: int = 1024 * 1024
     """One member's entry, as it is encoded for the reply; its body is read no further than this."""
 
     max_reply_size: int = 8 * 1024 * 1024
-    """The entries of what the application answered together, as they are encoded for the reply."""
+    """All entries together, as they are encoded for the reply. Entries that the endpoint wrote
+    itself do not count."""
 
     max_reference_size: int = 256 * 1024
     """What references bring into one member, as JSON; counted before anything is built of it."""

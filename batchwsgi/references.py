@@ -88,7 +88,7 @@ class Replies:
     def check_size(self, used: Iterable[Reference]) -> None:
         """Refuse to bring more than the limit (as JSON) into one member, before any is brought.
 
-        What is small can be repeated: thirty doublings of ten bytes are ten gigabytes.
+        A small value can be repeated: thirty doublings of ten bytes are ten gigabytes.
         """
         total = 0
         for reference in used:
@@ -246,9 +246,9 @@ _REFERENCE = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*):)?(?://([^/?#]*))?([^?#]*
 def location(target: str, response: Response, outer: OuterRequest) -> str:
     """The `Location` of a response to `target`, as path and query relative to the mount.
 
-    Resolved against the member's own URL (RFC 9110 §10.2.2, RFC 3986 §5.2). No socket is opened,
-    and TLS often ends at a proxy: http and https are one outer. Raises `LookupError` for one that
-    is not there, of another origin, or outside the mount.
+    It is resolved against the member's own URL (RFC 9110 §10.2.2, RFC 3986 §5.2). No socket is
+    opened. TLS often ends at a proxy, so http and https count as one origin. Raises `LookupError`
+    for one that is not there, of another origin, or outside the mount.
     """
     if "Location" not in response.headers:
         raise LookupError("the reply has no Location")
@@ -262,8 +262,8 @@ def location(target: str, response: Response, outer: OuterRequest) -> str:
 def own_path(reference: str, outer: OuterRequest, target: str = "/") -> str:
     """Path and query, relative to the mount, of a URI reference that stands at `target`.
 
-    Raises `LookupError` for one of another origin, or outside the mount. Host and default ports
-    are compared, http and https are one origin.
+    Raises `LookupError` for one of another origin, or outside the mount. Hosts and ports are
+    compared. TLS often ends at a proxy, so http and https count as one origin.
     """
     scheme, host, path, query = _resolved(reference, target, outer)
     if scheme not in ("http", "https") or host != _without_default_port(outer.host):

@@ -1,7 +1,8 @@
 """What a member may be: its method, target and headers.
 
-Pure checks, the same before and after references are filled in. Each raises `ValueError` with what
-is wrong, for the caller to add where it stood; those of a value return it as it goes on the wire.
+The checks are pure, and the same before and after references are filled in. Each check raises
+`ValueError`, which says what is wrong; the caller adds where. A check of a value returns that value
+as it is sent.
 """
 
 from __future__ import annotations
@@ -70,7 +71,8 @@ class Rules:
     `path` is the endpoint's own, `member_headers` are the names that the operator adds to those a
     member may set (a name, or a prefix and `*`). `encoded_slashes` lets `%2F` and `%5C` through in
     paths; `can_roll_back` tells that there is a transaction. Raises `ValueError` for a header that
-    no member may ever set, or that is malformed, and for a prefix that says next to nothing.
+    no member may ever set, or that is malformed, for a prefix that says next to nothing, and for a
+    path that is none.
     """
 
     def __init__(
@@ -81,6 +83,8 @@ class Rules:
         encoded_slashes: bool = False,
         can_roll_back: bool = False,
     ) -> None:
+        if not path.startswith("/"):
+            raise ValueError(f"path: {path!r} does not begin with /")
         self.limits = limits
         self.can_roll_back = can_roll_back
         self.path = path
@@ -146,7 +150,7 @@ class Rules:
 
     def is_named(self, lower: str) -> bool:
         """Whether the operator lets members set the header of that name, in lower case."""
-        return lower in self._named or lower.startswith(self._prefixes)
+        return lower in self._named or (lower.startswith(self._prefixes) and not _is_never(lower))
 
     def header(self, name: str, value: str, of_dialect: bool = False) -> tuple[str, str]:
         """One header that a member may set, its value trimmed (RFC 9110 §5.5).

@@ -12,7 +12,7 @@ from collections.abc import Generator, Sequence
 from contextlib import closing
 from contextvars import Context
 from operator import attrgetter
-from time import monotonic, perf_counter
+from time import monotonic
 from typing import Protocol
 
 from batchwsgi import executors
@@ -21,7 +21,7 @@ from batchwsgi.dialects.protocol import Writer
 from batchwsgi.entries import Entries
 from batchwsgi.errors import BatchError, Unavailable, Unresolved
 from batchwsgi.executors import Pool, Transaction
-from batchwsgi.model import Batch, Member, OuterRequest, Problem, Request, Response
+from batchwsgi.model import Batch, Member, OnFail, OuterRequest, Problem, Request, Response
 from batchwsgi.options import Limits
 from batchwsgi.schedule import Schedule
 
@@ -58,8 +58,10 @@ class Gateway(Protocol):
 class Run:
     """One batch, from its first member to its last.
 
-    `deadline` is on the monotonic clock; `pool` is there if members may run side by side;
-    `transaction` is for groups, and without one there can be none (`BatchError`).
+    `deadline` is on the monotonic clock. `pool` is None unless members may run side by side.
+    `transaction` is what a group of several members needs; without one such a batch is refused
+    (`BatchError`). `timed_from` is None unless entries are to say when their members ran; it is on
+    the monotonic clock.
     """
 
     def __init__(
@@ -72,9 +74,11 @@ class Run:
         deadline: float,
         pool: Pool | None,
         transaction: Transaction | None,
+        timed_from: float | None = None,
     ) -> None:
         if batch.needs_transaction and transaction is None:
-            raise BatchError("A group needs a transaction, and this endpoint has none.")
+            detail = "A group of several requests needs a transaction, and this endpoint has none."
+            raise BatchError(detail)
         self.jar = Jar(gateway.outer, limits.max_header_size)
         self._batch = batch
         self._gateway = gateway
@@ -84,7 +88,9 @@ class Run:
         self._schedule = Schedule(batch, side_by_side=pool is not None)
         self._entries = Entries(writer, batch, limits)
         self._cookie_setters: list[Member] = []
+        self._timed_from = timed_from
         self._logs = access_log.isEnabledFor(logging.INFO)
+        self._watches = self._logs or timed_from is not None
 
     def whole(self) -> Sequence[Member]:
         """All members, answered, with their entries. Raises `BatchError` as `members` does."""
@@ -95,9 +101,9 @@ class Run:
     def members(self) -> Generator[Member]:
         """Yields each member once it has its response.
 
-        Entries may be written later; all exist when this ends. What is not asked for is not
-        started, but for what threads have taken ahead. Raises `BatchError` at the first, if the
-        batch cannot be run at all.
+        Members are started only as they are asked for, except those that threads have already
+        taken. Entries may be written later than this; all exist when this ends. Raises `BatchError`
+        on the first `next()` if the batch cannot be run.
         """
         for wave in self._schedule.waves():
             if wave[0].group is not None:
@@ -171,7 +177,7 @@ class Run:
     # --- One member, perhaps in a pool's thread
 
     def _answer(self, member: Member) -> int:
-        """Give `member` its response: send it, if it is to be sent. Returns how long that is."""
+        """Give `member` its response: send it, if it is to be sent. Returns the response's size."""
         self._look_at_the_clock()
         reason = self._schedule.reason_against(member)
         if reason is None:
@@ -193,16 +199,29 @@ class Run:
                 member.request = member.bind()
             except Unresolved as error:
                 return Problem.REFERENCE.response(str(error))
-        response = self._logged(member) if self._logs else self._sent(member.request)
-        return response if response.unfit is None else self._replaced(response, response.unfit)
+        response = self._watched(member) if self._watches else self._sent(member.request)
+        if response.unfit is not None:
+            response = self._replaced(response, response.unfit)
+        if member.timing:
+            response.add_field("Server-Timing", member.timing)
+        return response
 
     def _sent(self, request: Request) -> Response:
         return self._gateway.send(request, self._entries.limit, self.jar.header(request.target))
 
-    def _logged(self, member: Member) -> Response:
-        """Send `member`, with a line in the access log."""
-        started = perf_counter()
+    def _watched(self, member: Member) -> Response:
+        """Send `member`; say in the access log, and note for its entry, how long that took."""
+        started = monotonic()
         response = self._sent(member.request)
+        milliseconds = (monotonic() - started) * 1000
+        if self._timed_from is not None:
+            start = (started - self._timed_from) * 1000
+            member.timing = f"batchwsgi;start={start:.2f};dur={milliseconds:.2f}"
+        if self._logs:
+            self._log(member, response, milliseconds)
+        return response
+
+    def _log(self, member: Member, response: Response, milliseconds: float) -> None:
         outer = self._gateway.outer
         access_log.info(
             '%s "%s %s%s" %d %d %.3f ms, member %d of %d',
@@ -212,11 +231,10 @@ class Run:
             member.request.target,
             response.status,
             len(response.body),
-            (perf_counter() - started) * 1000,
+            milliseconds,
             member.index + 1,
             len(self._batch.members),
         )
-        return response
 
     def _replaced(self, response: Response, problem: Problem) -> Response:
         """What the endpoint answers in place of an unfit response; the application's cookies stay.
@@ -232,12 +250,12 @@ class Run:
     # --- What came of it, in the batch's own thread
 
     def _note(self, member: Member) -> None:
-        """Have the entry of `member` written; note whether it failed, and sets cookies."""
+        """Have the entry of `member` written, and note whether it failed and sets cookies."""
         self._entries.add(member)
         if not self._entries.limit:
-            if member.group is None:
+            if member.group is None or self._batch.on_fail is OnFail.ROLLBACK:
                 self._end_where_full()
-            else:  # if it is undone, there is room again
+            elif not member.failed:  # if the group is undone, there is room again
                 self._schedule.end_group(member.group, Problem.REPLY_LIMIT, _IS_FULL)
         response = member.response
         assert response is not None

@@ -31,7 +31,8 @@ class Schedule:
 
     def __init__(self, batch: Batch, side_by_side: bool = False) -> None:
         self._members = batch.members
-        self._stops = batch.on_fail is OnFail.STOP
+        self._stops = batch.on_fail is not OnFail.IGNORE
+        self._is_one_group = batch.on_fail is OnFail.ROLLBACK
         self._side_by_side = side_by_side and not self._stops
         self._ended: Reason | None = None
         self._ended_groups: dict[int, Reason] = {}
@@ -39,8 +40,8 @@ class Schedule:
     def waves(self) -> Iterator[list[Member]]:
         """All members, in waves.
 
-        A write waits for all before it and holds all after it; only neighbours with safe methods,
-        none of which depends on another of them, form a wave.
+        A wave is one member, a whole group, or neighbours with safe methods that do not depend on
+        each other. Anything else waits for all before it and holds back all after it.
         """
         waiting = deque(self._members)
         while waiting:
@@ -82,11 +83,11 @@ class Schedule:
 
     def note_failure(self, member: Member) -> None:
         """Note what the failure of `member` means for others."""
-        reason = self._ended or (Problem.STOPPED, f"The request at index {member.index} failed.")
-        if member.group is not None:
-            self.end_group(member.group, *reason)
+        stopped = (Problem.STOPPED, f"The request at index {member.index} failed.")
+        if member.group is not None and not self._is_one_group:
+            self.end_group(member.group, *stopped)
         if self._stops:
-            self.end(*reason)
+            self.end(*stopped)
 
     def end_group(self, group: int, problem: Problem, detail: str) -> None:
         """Send nothing more of this group."""

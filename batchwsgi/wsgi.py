@@ -4,7 +4,7 @@
 sends it (`Gateway.send`). `call` is one exchange with the application. `subrequest` is the same for
 views. `outer_request` is what other modules may know of the outer request.
 
-Nothing here knows of batches, dialects or schedules.
+Nothing here reads a batch or decides an order.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def checked_environ_keys(keys: object) -> tuple[str, ...]:
 
 
 class Gateway:
-    """The way to send members on behalf of an outer request, in the environ that they inherit.
+    """Sends members to the application, each in a child of the outer request's environ.
 
     `app` gets the members; `environ` is the outer request's, which stays as it is, and `outer` what
     others know of it; `context` is the one that each member runs in a copy of; `environ_keys` are
@@ -184,7 +184,7 @@ def outer_request(environ: WSGIEnvironment) -> OuterRequest:
 
 def _template(environ: WSGIEnvironment, environ_keys: Iterable[str]) -> WSGIEnvironment:
     """What all children of `environ` share, built once for each batch."""
-    # With places for each one's own, so that its copy does not have to grow.
+    # It already has the keys that each child sets, so that a copy does not have to grow.
     template: WSGIEnvironment = {"SCRIPT_NAME": "", **dict.fromkeys(_OWN)}
     for key, value in environ.items():
         if key.startswith("HTTP_"):
@@ -319,7 +319,8 @@ def call(app: WSGIApplication, environ: WSGIEnvironment, exchange: _Exchange) ->
         if response.names.content_lengths and not exchange.bodiless:
             _compare_length(response)
     except _CutOff:
-        exchange.cut_off = exchange.cut_off or Problem.TOO_LARGE  # else another exchange's `write`
+        # It is None if the application called the `write` of another exchange, which raised this.
+        exchange.cut_off = exchange.cut_off or Problem.TOO_LARGE
     except Exception:
         log.exception("%s: the application failed", _named(request))
         response = Problem.APPLICATION_ERROR.response("The application failed.")
@@ -401,7 +402,8 @@ def _checked_fields(
         if type(field) is not tuple and not isinstance(field, _PAIRS):
             raise TypeError(f"a response header is {type(field).__name__}, not tuple")
         name, value = field
-        if type(name) is not str:  # what is kept is looked up for others
+        if type(name) is not str:
+            # `names_of` caches by these names for other responses: no str subclass may get into it.
             name = str.__str__(name)
         sent.append(name)
         values.append(value)
@@ -433,21 +435,30 @@ def authorized(
 
     def guarded(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         try:
-            body = get_input_stream(environ).read()
-            environ["wsgi.input"] = BytesIO(body)
-            verdict = authorize(environ)
-            if verdict is not None:
-                kind = type(verdict).__name__  # its repr may be that of the environ
-                raise TypeError(f"authorize returned a {kind}; it refuses by an HTTPException")
-        except HTTPException as refusal:
-            return refusal.get_response(environ)(environ, start_response)
+            refusal = _refusal(authorize, environ)
         except Exception:
             log.exception("%s: authorize failed", _named(environ[MARK]))
             return _not_called(start_response)
-        environ["wsgi.input"] = BytesIO(body)  # the hook may have read it
-        return app(environ, start_response)
+        return (refusal or app)(environ, start_response)
 
     return guarded
+
+
+def _refusal(
+    authorize: Callable[[WSGIEnvironment], object], environ: WSGIEnvironment
+) -> WSGIApplication | None:
+    """What `authorize` refuses the request with; None if it does not. The body stays readable."""
+    body = get_input_stream(environ).read()
+    environ["wsgi.input"] = BytesIO(body)
+    try:
+        verdict = authorize(environ)
+    except HTTPException as refusal:
+        return refusal.get_response(environ)
+    if verdict is not None:
+        kind = type(verdict).__name__  # its repr may be that of the environ
+        raise TypeError(f"authorize returned a {kind}; it refuses by an HTTPException")
+    environ["wsgi.input"] = BytesIO(body)
+    return None
 
 
 def _not_called(start_response: StartResponse) -> Iterable[bytes]:

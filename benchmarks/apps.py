@@ -1,7 +1,7 @@
 """What is asked in the benchmarks: four applications with the same resource, and their requests.
 
-`GET /items/<n>` answers with 200 bytes of JSON, different for each n, in all of them. The trivial
-application has its replies ready, so that next to nothing is its own time.
+`GET /items/<n>` answers with 200 bytes of JSON, different for each n, in all of them. The
+bare function has its replies ready, so that next to nothing is its own time.
 """
 
 from __future__ import annotations

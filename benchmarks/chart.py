@@ -20,7 +20,7 @@ WAYS = {
 
 
 def draw(tables: list[Table], path: Path) -> None:
-    """Draw the overhead on the trivial application and on the Flask view, side by side."""
+    """Draw the overhead on the bare function and on the Flask view, side by side."""
     import matplotlib
 
     matplotlib.use("Agg")

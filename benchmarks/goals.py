@@ -35,7 +35,7 @@ def at_least(hold: float, aim: float) -> Goal:
 LESS_THAN_ORIGINAL = at_least(2.8, 5) if COMPILED else at_least(1.9, 3)  # times less
 TO_SINGLE_FILE = at_most(0.95, 0.6) if COMPILED else at_most(1.45, 1)  # times `tight`
 
-# Thousands of instructions for a plain GET on a trivial app, the application's own included.
+# Thousands of instructions for a plain GET, the bare function's own included.
 INSTRUCTIONS = at_most(72, 50) if COMPILED else at_most(108, 80)
 
 GROWTH = at_most(1.4, 1.1)  # cost for each member at 10,000 to that at 100

@@ -1,6 +1,6 @@
 """Does a member cost the same in a large batch as in a small one? What does a batch cost itself?
 
-Batches of 1 to 10,000 plain GETs on the trivial application. The fixed cost is what a batch of one
+Batches of 1 to 10,000 plain GETs on the bare function. The fixed cost is what a batch of one
 takes less the cost of one member, which is the slope between 1 and 100.
 """
 

@@ -1,8 +1,8 @@
 """What does a member of a batch cost, beyond what the application costs anyway?
 
 100 plain GETs as one batch, against the same 100 as direct calls, in one process, no sockets. The
-overhead is shown as a multiple of the floor on a trivial application, and as a percentage of a
-view elsewhere.
+overhead is shown as a multiple of the floor on a bare function, and as a percentage of a view
+elsewhere.
 """
 
 from __future__ import annotations

@@ -182,7 +182,7 @@ def test_a_deadline_in_the_middle_of_a_group(monkeypatch):
     slow.transaction = ledger.transaction
     items = [("g", "200"), ("g", "200"), ("g", "200"), ("h", "200"), ("h", "200")]
     reply = batch(slow, *items, limits=Limits(deadline=5))
-    assert kinds(reply) == ["rolled-back", "rolled-back", "deadline", "deadline", "deadline"]
+    assert kinds(reply) == ["rolled-back", "rolled-back", "deadline", "deadline", "stopped"]
     assert ledger.events == ["begin", "rollback"]
     assert ledger.booked == []
 
@@ -200,7 +200,7 @@ def test_a_group_that_fills_the_reply_is_undone_and_leaves_its_room():
     limits = Limits(max_reply_size=3000)
     items = [("g", "200/2000"), ("g", "200/2000"), ("g", "200"), "200/2000", "200"]
     reply = batch(ledger, *items, limits=limits)
-    assert kinds(reply) == ["rolled-back", "too-large", "reply-limit", 200, 200]
+    assert kinds(reply) == ["rolled-back", "too-large", "stopped", 200, 200]
 
 
 def test_the_reply_of_what_failed_counts():
@@ -232,3 +232,12 @@ def test_a_reference_out_of_a_group_that_cannot_be_filled_in_undoes_it():
     reply = batch(ledger, "200", ("g", "200"), ("g", "$r0"))
     assert kinds(reply) == [200, "rolled-back", "reference"]
     assert ledger.booked == ["/200"]
+
+
+def test_a_group_after_the_reply_is_full():
+    """The first of it says why, the rest follow."""
+    ledger = Ledger()
+    limits = Limits(max_reply_size=3000)
+    reply = batch(ledger, "200/4000", ("g", "200"), ("g", "200"), limits=limits)
+    assert kinds(reply) == ["too-large", "reply-limit", "stopped"]
+    assert ledger.events == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from werkzeug.datastructures import Headers
@@ -101,6 +102,19 @@ def test_url_refused(url, detail):
     assert detail in found
 
 
+@pytest.mark.parametrize(
+    ("url", "target"),
+    [("/a b/x", "/a%20b/x"), ("/a%20b/é", "/a%20b/%C3%A9"), ("http://shop.test/a b/x", "/a%20b/x")],
+)
+def test_the_service_root_is_compared_as_encoded(url, target):
+    assert request(rules=Rules("/a b/$batch", Limits()), url=url).target == target
+
+
+def test_an_id_may_have_slashes():
+    batch = decode({"id": "a/b"}, {"id": "a"}, {"url": "$a/b/c"}, {"url": "$a/x"}, {"url": "$a/b"})
+    assert [member.depends_on for member in batch.members] == [set(), set(), {0}, {1}, {0}]
+
+
 def test_absolute_url_outside_the_mount():
     with pytest.raises(Malformed) as caught:
         decode({"url": "http://shop.test/v1.0/x"}, outer=MOUNTED)
@@ -153,7 +167,7 @@ def test_the_location_of_an_earlier_request(location, url, target):
         (None, "$r0", "the reply has no Location"),
         ("/other/7", "$r0", "not below the service root"),
         ("http://evil.test/v1.0/7", "$r0", "another origin"),
-        ("/v1.0/7", "$r0/../x", "a dot segment"),
+        ("/v1.0/%2e%2e/x", "$r0", "a dot segment"),
     ],
 )
 def test_a_location_that_cannot_be_used(location, url, detail):
@@ -170,8 +184,9 @@ def test_ids_that_are_not_earlier():
 
 
 def test_what_stands_behind_an_id_is_checked_before_anything_runs():
-    document = [{"method": "POST"}, {"url": "$r0/a#b"}]
-    assert ask(located("/v1.0/7"), *document).pointers == ["/requests/1/url"]
+    for rest in ("a#b", "../a", "%00", "%2f", "%ff", "a" * 5000):
+        document = [{"method": "POST"}, {"url": f"$r0/{rest}"}]
+        assert ask(located("/v1.0/7"), *document).pointers == ["/requests/1/url"]
 
 
 # --- Headers -----------------------------------------------------------------------------------
@@ -195,6 +210,9 @@ def test_what_the_operator_names_is_set():
     rules = Rules("/v1.0/$batch", Limits(), ("User-Agent", "X-HTTP-Method", "X-Ms-*"))
     headers = {"User-Agent": "graph", "X-HTTP-Method": "MERGE", "x-ms-date": "d"}
     assert request(rules=rules, headers=headers).headers == [*headers.items()]
+    wide = Rules("/v1.0/$batch", Limits(), ("Content-*", "H*"))
+    headers = {"Content-Length": "2", "Host": "h", "Content-MD5": "m"}
+    assert request(rules=wide, headers=headers).headers == [("Content-MD5", "m")]
 
 
 def test_where_the_server_has_checked_credentials():
@@ -327,11 +345,24 @@ def test_a_group_of_several_needs_a_transaction():
         ("continue-on-error=true, continue-on-error=false", OnFail.IGNORE),
         ("x-continue-on-error=false", OnFail.IGNORE),
         ("odata.continue-on-error=falsehood", OnFail.IGNORE),
+        ("continue-on-error=0, continue-on-error=false", OnFail.IGNORE),
+        ('a="x, continue-on-error=false"', OnFail.IGNORE),
+        ("respond-async; continue-on-error=false", OnFail.IGNORE),
+        ('a="\\", x", continue-on-error="false"', OnFail.STOP),
+        ('continue-on-error = "false', OnFail.STOP),
     ],
 )
 def test_prefer(prefer, on_fail):
     outer = OUTER._replace(headers=Headers({"Prefer": prefer}))
     assert decode({}, outer=outer).on_fail is on_fail
+
+
+def test_a_long_preference_is_read_in_linear_time():
+    for prefer in ("continue-on-error" + " " * 500_000 + "x", '"' * 500_001, ";" * 500_000):
+        outer = OUTER._replace(headers=Headers({"Prefer": prefer}))
+        started = time.process_time()
+        assert decode({}, outer=outer).on_fail is OnFail.IGNORE
+        assert time.process_time() - started < 1
 
 
 # --- The reply ---------------------------------------------------------------------------------

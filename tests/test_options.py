@@ -89,6 +89,7 @@ def test_a_very_large_limit():
         ({"encoded_slashes": "no"}, TypeError, "encoded_slashes: 'no' is not a bool"),
         ({"member_headers": [1]}, TypeError, "member_headers: 1 is not a string"),
         ({"environ_keys": [1]}, TypeError, "environ_keys: 1 is not a string"),
+        ({"timing": 1}, TypeError, "timing: 1 is not a bool"),
         ({"dialects": ()}, ValueError, "dialects: there is none"),
         ({"dialects": None}, TypeError, "dialects: a sequence of dialects, not None"),
         ({"dialects": Native()}, TypeError, "dialects: a sequence of dialects, not <"),

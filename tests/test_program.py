@@ -179,7 +179,7 @@ def test_none_of_it():
         "headers": {"Content-Type": "application/problem+json"},
         "body": {
             "type": "urn:problem-type:batchwsgi:rolled-back",
-            "title": "Undone: the batch was rolled back",
+            "title": "Undone: its transaction was rolled back",
             "status": 424,
             "detail": "The request at index 2 failed.",
         },

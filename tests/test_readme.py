@@ -10,12 +10,13 @@ from importlib import resources
 from os.path import normpath
 from pathlib import Path
 
+import httpx
 import pytest
 
 from batchwsgi import BatchMiddleware, Limits, demo
 from batchwsgi.dialects import HTTPMultipart, ODataJSON
 
-from .support import batch, post
+from .support import ask, batch, environ, post
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -70,10 +71,10 @@ def test_commands():
     """They are run by people and by `.ci/run`; here their parts are looked at."""
     install = "python3 -m venv .venv && .venv/bin/pip install "
     assert code("Try it 1") == install + ". && .venv/bin/python -m batchwsgi\n"
-    assert code("Try it 2") == install + "-e '.[test]' && .venv/bin/python -m pytest\n"
+    assert code("Development 1") == install + "-e '.[test]' && .venv/bin/python -m pytest\n"
     ci = (ROOT / ".ci" / "run").read_text()
     assert "-e '.[test]'" in ci
-    assert shlex.split(code("Try it 2"))[-2:] == ["-m", "pytest"]
+    assert shlex.split(code("Development 1"))[-2:] == ["-m", "pytest"]
     assert ".ci/venv/bin/python -m pytest" in ci
 
 
@@ -229,6 +230,24 @@ def test_multipart(monkeypatch):
     headers = {"Content-Type": "multipart/mixed; boundary=batch_1"}
     reply = post(app, code("Dialects, Multipart 1").encode(), headers=headers)
     assert reply.body.decode().replace("\r\n", "\n") == code("Dialects, Multipart 2")
+
+
+def test_in_the_browser():
+    """`tests/browser` runs the module in a browser; here its names are looked at."""
+    served = BatchMiddleware(demo.app, client=True)
+    module = ask(served, environ(path="/batch.js")).body.decode()
+    script = code("In the browser 1")
+    assert re.search(r"^export (async )?function batching\b", module, re.MULTILINE)
+    assert script.startswith('import { batching } from "/batch.js";\n')
+
+
+def test_httpx():
+    with httpx.Client(
+        transport=httpx.WSGITransport(BatchMiddleware(demo.app)), base_url="http://localhost"
+    ) as client:
+        about, nothing = run("In the browser 2").batch(client, "/about", "/nothing")
+    assert about == "One round trip instead of twenty.\n"
+    assert "404 Not Found" in nothing
 
 
 def test_a_dialect_of_your_own():

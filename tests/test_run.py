@@ -111,7 +111,7 @@ def test_entries_that_wait_are_written_in_the_end():
 def test_a_group_without_a_transaction_is_refused():
     """Whichever dialect lets it through."""
     made = batch([1, 2])._replace(needs_transaction=True)
-    with pytest.raises(BatchError, match="A group needs a transaction"):
+    with pytest.raises(BatchError, match="A group of several requests needs a transaction"):
         running(made)
 
 

@@ -112,14 +112,18 @@ def test_a_failure_ends_its_group():
     ]
 
 
-def test_a_group_ends_once():
+@pytest.mark.parametrize("on_fail", [OnFail.IGNORE, OnFail.ROLLBACK])
+def test_a_group_ends_once(on_fail):
+    """The first that is not sent says why, the rest are stopped; a batch says one reason."""
+
     def end(schedule, member):
         if member.index == 2:
             schedule.end(DEADLINE, "")
 
-    groups = dict.fromkeys(range(4), 0)
-    assert run([200, 404, 200, 200], before=end, groups=groups) == [200, 404, STOPPED, STOPPED]
-    assert run([200, 200, 404, 200], before=end, groups=groups) == [200, 200, DEADLINE, DEADLINE]
+    more = {"before": end, "groups": dict.fromkeys(range(4), 0), "on_fail": on_fail}
+    rest = DEADLINE if on_fail is OnFail.ROLLBACK else STOPPED
+    assert run([200, 404, 200, 200], **more) == [200, 404, STOPPED, STOPPED]
+    assert run([200, 200, 404, 200], **more) == [200, 200, DEADLINE, rest]
 
 
 def test_the_detail_names_the_member():

@@ -439,6 +439,20 @@ def test_authorize_holds_for_a_sub_request_through_the_middleware():
     assert subrequest(echo, environ(), "GET", "/admin").status == 200
 
 
+def test_a_refusal_that_fails_is_not_executed():
+    class Odd(Forbidden):
+        def get_response(self, *args, **options):
+            raise RuntimeError
+
+    def authorize(request):
+        raise Odd
+
+    called = []
+    (entry,) = batch(BatchMiddleware(lambda *_: called.append(1), authorize=authorize), "/").entries
+    assert entry["body"]["title"].startswith("Not executed")
+    assert not called
+
+
 def test_authorize_leaves_the_body_that_there_is():
     """That of a request from inside, or what a middleware between two endpoints made of it."""
 

@@ -1,7 +1,9 @@
 """Dialects: how a batch and its replies are written on the wire.
 
-`protocol` says what a dialect is; each is a module of its own, and none knows another. What they
-share lies beside them: `strict_json`, `media`, `embedding`. `choose` picks one by the media type.
+`protocol` says what a dialect is. `native`, `odata_json` and `multipart` have the dialects; none of
+them imports another. Shared by the JSON dialects: `strict_json`, `embedding`. By the foreign ones:
+`members`. By OData: `odata`. `media` reads a Content-Type, `mime` reads multipart bodies. `choose`
+picks a dialect by the media type.
 """
 
 from __future__ import annotations

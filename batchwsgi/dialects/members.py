@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
-from batchwsgi.errors import Faults, Unresolved
+from batchwsgi.errors import Faults, Unresolved, shown
 from batchwsgi.model import Member, OuterRequest, Request
 from batchwsgi.references import location, own_path
 from batchwsgi.rules import Rules, checked_method, percent_encoded
@@ -29,7 +29,7 @@ NO_TRANSACTION = (
     "a group of several requests: this endpoint has none, its operator has set no transaction"
 )
 _ABSOLUTE = re.compile(r"https?://", re.IGNORECASE)
-_REFERENCE = re.compile(r"/?\$([^/?]+)(.*)", re.DOTALL)
+_AFTER_ID = re.compile(r"[/?]|\Z")
 
 
 class Reader:
@@ -59,6 +59,7 @@ class Reader:
         for place, name in enumerate(ids):
             if name is not None:
                 self._places.setdefault(name, []).append(place)
+        self._longest_id = max(map(len, self._places), default=0)
         self._root = root
         self._allowed = allowed
         self.members: list[Member] = []
@@ -121,7 +122,7 @@ class Reader:
         """Give `member` the target that `url` means, now or once an earlier reply is there."""
         if self._root is not None and (referred := self._referred(member.index, url)) is not None:
             place, rest = referred
-            percent_encoded("/x" + rest)  # what can never be right is refused at once
+            self._rules.target(f"{self._root}/x{rest}")  # if this is refused, every other would be
             member.depends_on = {*member.depends_on, place}
             member.bind = partial(self._bound, member, place, rest)
         else:
@@ -133,14 +134,19 @@ class Reader:
         Of several with one id it is the nearest before. Raises `ValueError` for its own id, or one
         that comes later.
         """
-        found = _REFERENCE.fullmatch(url)
-        if found is None or found[1] not in self._places:
+        url = url.removeprefix("/")
+        if not url.startswith("$"):
             return None
-        places = self._places[found[1]]
-        earlier = bisect_left(places, index)
-        if not earlier:
-            raise ValueError(f"${found[1]} is not the id of an earlier request")
-        return places[earlier - 1], found[2]
+        ends = [found.start() for found in _AFTER_ID.finditer(url, 1, self._longest_id + 2)]
+        for end in reversed(ends):  # an id may have slashes of its own
+            name = url[1:end]
+            if name in self._places and url[end : end + 1] in ("", "/", "?"):
+                places = self._places[name]
+                earlier = bisect_left(places, index)
+                if not earlier:
+                    raise ValueError(f"{shown(name)} is not the id of an earlier request")
+                return places[earlier - 1], url[end:]
+        return None
 
     def _bound(self, member: Member, place: int, rest: str) -> Request:
         """The request of a member whose url begins with the `Location` of an earlier reply."""
@@ -150,7 +156,7 @@ class Reader:
             uri = location(earlier.request.target, earlier.answer, self._outer)
             path, mark, query = uri.partition("?")
             more, own_mark, own_query = rest.partition("?")
-            path = self._within_root(path + more)
+            path = self._within_root(percent_encoded(path + more))
             if own_mark or mark:
                 path += "?" + (own_query if own_mark else query)
             target = self._rules.target(path)
@@ -168,7 +174,7 @@ class Reader:
             if "#" in url:
                 raise ValueError("'#' is not allowed in a uri")
             try:
-                return self._within_root(own_path(url, self._outer))
+                return self._within_root(percent_encoded(own_path(url, self._outer)))
             except LookupError as error:
                 raise ValueError(f"the url {error}") from None
         if self._root is None:
@@ -177,6 +183,7 @@ class Reader:
             raise ValueError("not a path: what follows // is a host")
         if not url.startswith("/"):
             return f"{self._root}/{url}"
+        url = percent_encoded(url)
         for prefix in (self._outer.mount + self._root, self._root):
             if prefix and _begins_with(url, prefix):
                 url = url[len(prefix) :]
@@ -189,6 +196,7 @@ class Reader:
         mount = self._outer.mount
         if not url.startswith("/"):
             raise ValueError("not a path: it has to begin with /")
+        url = percent_encoded(url)
         if not _begins_with(url, mount):
             raise ValueError(f"the url is outside the application's mount, {mount}")
         rest = url[len(mount) :]

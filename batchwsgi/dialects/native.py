@@ -28,6 +28,7 @@ from .strict_json import dumps, expected, read_object, reply_value, requests_of
 
 _BATCH_NAMES = frozenset(["on-fail", "requests"])
 _ITEM_NAMES = frozenset(["id", "method", "uri", "args", "headers", "body", "depends-on"])
+_ON_FAIL = {on_fail.value: on_fail for on_fail in OnFail}
 _MAY_REFER = ("uri", "args", "headers", "body")
 _ID = re.compile(r"(?![0-9]*\Z)[A-Za-z0-9_-]{1,64}")  # digits only is an index
 _ASCII_IN_FORMS = {code: quote_plus(chr(code)) for code in range(128)}
@@ -57,12 +58,11 @@ class Native:
         members = reader.members
         for index in reader.referenced:
             members[index].referenced = True
-        rolls_back = on_fail == "rollback"
-        if rolls_back:
+        if on_fail is OnFail.ROLLBACK:
             for member in members:
-                member.group = 0  # all of them or none: a failure in it stops the rest
-        stops = OnFail.STOP if on_fail == "stop" else OnFail.IGNORE
-        return Batch(members, stops, len(body), needs_transaction=rolls_back)
+                member.group = 0  # all of them or none
+        needs_transaction = on_fail is OnFail.ROLLBACK
+        return Batch(members, on_fail, len(body), needs_transaction)
 
     def writer(self, batch: Batch, outer: OuterRequest) -> Writer:
         """JSON, or a line for each member where the client asks for that."""
@@ -76,18 +76,18 @@ class Native:
 # --- The batch ---------------------------------------------------------------------------------
 
 
-def _on_fail(document: Item, rules: Rules, faults: Faults) -> str:
+def _on_fail(document: Item, rules: Rules, faults: Faults) -> OnFail:
     word = document.get("on-fail", "ignore")
     if not isinstance(word, str):
         faults.add(expected("a string", word), "on-fail")
-    elif word not in ("ignore", "stop", "rollback"):
+    elif word not in _ON_FAIL:
         faults.add(f"{shown(word)} is not ignore, stop or rollback", "on-fail")
     elif word == "rollback" and not rules.can_roll_back:
         detail = "rollback: this endpoint has none, its operator has set no transaction"
         faults.add(detail, "on-fail")
     else:
-        return word
-    return "ignore"
+        return _ON_FAIL[word]
+    return OnFail.IGNORE
 
 
 # --- One item ----------------------------------------------------------------------------------
@@ -119,7 +119,7 @@ class _Reader:
         depends_on = self._depends_on(item["depends-on"]) if "depends-on" in item else None
         if "id" in item:  # only now: no item can refer to itself
             self._check_id(item["id"])
-        # With references it cannot be built yet, but what they are not part of is checked.
+        # An item with references cannot be built yet; everything outside them is checked now.
         if found:
             self._check_literals(templates.get("headers"))
         checkable = _stand_in(templates) if found else templates
@@ -207,7 +207,11 @@ class _Reader:
 
 
 def _stand_in(ready: Item) -> Item:
-    """An item with its references replaced by values that are right wherever one can stand."""
+    """An item with its references replaced by values that are right wherever one can stand.
+
+    A stand-in in a header is `application/json`, because the header may be the `Content-Type`:
+    under that type any `body` or `args` is right.
+    """
     values = {"uri": Template.stand_in, "headers": _json_type}
     return {name: filled(value, values.get(name, _empty)) for name, value in ready.items()}
 

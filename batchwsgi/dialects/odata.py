@@ -10,18 +10,22 @@ from batchwsgi.model import OnFail, OuterRequest
 ALLOWED = re.compile(r"odata-.+|(?:max|min)?dataserviceversion|accept-charset")
 """Headers, in lower case, that a member of an OData batch may set beside the usual ones."""
 
-_CONTINUE = re.compile(
-    r"(?:^|[,;])[ \t]*(?:odata\.)?continue-on-error[ \t]*"
-    r"(?:=[ \t]*\"?([a-z]*)\"?)?[ \t]*(?=[,;]|$)",
-    re.IGNORECASE,
-)
+# What stands between commas, and of that what stands before a semicolon, but for quoted strings.
+# Every repetition is possessive: blanks alone would be quadratic.
+_PREFERENCE = re.compile(r'(?:[^",]++|"(?:[^"\\]++|\\.)*+"?)++')
+_WITHOUT_PARAMETERS = re.compile(r'(?:[^";]++|"(?:[^"\\]++|\\.)*+"?)*+')
+_CONTINUE = frozenset(["continue-on-error", "odata.continue-on-error"])
 
 
 def on_fail(outer: OuterRequest) -> OnFail:
     """What `Prefer: continue-on-error` asks for (§8.2.8.3): it goes on unless it says false."""
-    found = _CONTINUE.search(outer.headers.get("Prefer", ""))
-    stops = found is not None and (found[1] or "true").lower() == "false"
-    return OnFail.STOP if stops else OnFail.IGNORE
+    for preference in _PREFERENCE.findall(outer.headers.get("Prefer", "")):
+        found = _WITHOUT_PARAMETERS.match(preference)
+        name, _, value = found[0].partition("=") if found else ("", "", "")
+        if name.strip(" \t").lower() in _CONTINUE:  # of several the first counts
+            stops = value.strip(' \t"').lower() == "false"
+            return OnFail.STOP if stops else OnFail.IGNORE
+    return OnFail.IGNORE
 
 
 def is_named(outer: OuterRequest) -> bool:

@@ -4,12 +4,12 @@ A `Dialect` reads a batch and, for each reply, makes a `Writer`. What belongs to
 status, its headers, a boundary) belongs to its writer. A dialect knows media types, names and
 encodings, and nothing of WSGI, schedules or threads.
 
-Anybody can write one. `decode` makes a `model.Member` for each request, with its index, a
-`model.Request` that passed the `rules` (`rules.checked_method`, `Rules.target`, `Rules.header`,
-`Rules.count_headers`), and as its source whatever the writer needs. What is wrong with the batch it
-collects in `errors.Faults`, and raises `errors.Malformed`; a `ValueError` of the rules says what.
-It counts requests (`rules.limits.max_requests`) before it does anything with one of them. The page
-beside this module has an example.
+Anybody can write one. `decode` counts the requests first (`rules.limits.max_requests`). Then it
+makes a `model.Member` for each. A member has its index, a `model.Request`, and as its source
+whatever the writer needs. The request has to pass the rules: `rules.checked_method`,
+`Rules.target`, `Rules.header` and `Rules.count_headers`. They raise `ValueError`, which says what
+is wrong. `decode` collects that in `errors.Faults`, and in the end raises `errors.Malformed` with
+all of them. `README.md` in this folder has an example.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class Writer(Protocol):
     def parts(self, members: Iterable[Member]) -> Iterator[bytes]:
         """The body of the reply, in parts that the server sends at once.
 
-        `members` have their entries, which are let go. In a streamed reply they come one by one,
-        each as soon as it is done.
+        Each member has its entry; set `member.entry = b""` once it is used, so that its memory is
+        freed. In a streamed reply the members come one by one, each as soon as it is done.
         """
         ...
 

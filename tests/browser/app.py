@@ -1,0 +1,142 @@
+"""The application that the browser's tests run on, with all kinds of replies.
+
+`/reply` answers what its query says. `/echo` answers what it was asked, `/log` what arrived so far.
+What `/fake/…` says is no batch endpoint, but a module is served there that takes it for one.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import parse_qs
+
+from batchwsgi import BatchMiddleware
+from batchwsgi.browser import _client
+from batchwsgi.options import Limits
+
+Answer = tuple[int, list[tuple[str, str]], bytes]
+Environ = dict[str, Any]
+
+LOG: list[dict[str, str]] = []
+"""What arrived, as the server got it (`outer`) and as the application did."""
+
+HTML, JSON, PROBLEM = "text/html; charset=utf-8", "application/json", "application/problem+json"
+REFUSAL = {"title": "Bad Request", "detail": "The batch has 1 fault. Nothing was executed."}
+FAKES = {
+    "html": (200, HTML, b"<p>Please log in.</p>"),
+    "short": (200, JSON, b'{"responses":[]}'),
+    "nonsense": (200, JSON, b'{"responses":[{"status_code":"x","headers":{},"body":null},1]}'),
+    "refused": (400, PROBLEM, json.dumps(REFUSAL).encode()),
+    "bad": (400, HTML, b"Bad."),
+    **{str(status): (status, HTML, b"No.") for status in (401, 404, 405, 411, 413, 415, 502)},
+}
+"""What is answered to a batch that is posted to `/fake/…`: status, type and body."""
+
+
+def _page(environ: Environ) -> Answer:
+    return 200, [("Content-Type", HTML)], b"<!doctype html><title>Tests</title>"
+
+
+def _reply(environ: Environ) -> Answer:
+    query = parse_qs(environ["QUERY_STRING"], keep_blank_values=True)
+    fields = [tuple(line.split(": ", 1)) for line in query.get("h", [])]
+    return int(query["status"][0]), fields, b64decode(query.get("body", [""])[0])
+
+
+def _echo(environ: Environ) -> Answer:
+    names = sorted(name for name in environ if name.startswith(("HTTP_X_", "HTTP_ACC", "CONTENT_")))
+    told = {
+        "method": environ["REQUEST_METHOD"],
+        "path": environ["PATH_INFO"],
+        "query": environ["QUERY_STRING"],
+        "authorization": environ.get("HTTP_AUTHORIZATION"),
+        "cookie": environ.get("HTTP_COOKIE"),
+        "body": b64encode(_body(environ)).decode(),
+        **{name: environ[name] for name in names if name != "HTTP_ACCEPT_ENCODING"},
+    }
+    allowed = [
+        ("Access-Control-Allow-Origin", environ.get("HTTP_ORIGIN", "*")),
+        ("Access-Control-Allow-Headers", "X-Requested-With, Authorization, Content-Type"),
+    ]
+    return 200, [("Content-Type", JSON), *allowed], json.dumps(told).encode()
+
+
+def _slow(environ: Environ) -> Answer:
+    time.sleep(float(environ["QUERY_STRING"]))
+    return 200, [("Content-Type", JSON)], b"true"
+
+
+def _loop(environ: Environ) -> Answer:
+    return 302, [("Location", "loop")], b""
+
+
+def _log(environ: Environ) -> Answer:
+    seen = [*LOG]
+    if environ["QUERY_STRING"] == "clear":
+        LOG.clear()
+    return 200, [("Content-Type", JSON), ("Cache-Control", "no-store")], json.dumps(seen).encode()
+
+
+def _fake(environ: Environ) -> Answer:
+    path = environ["PATH_INFO"]
+    if path.endswith(".js"):
+        module = _client(path.removesuffix(".js")).encode()
+        return 200, [("Content-Type", "text/javascript")], module
+    status, content_type, body = FAKES[path.rpartition("/")[2]]
+    return status, [("Content-Type", content_type)], body
+
+
+ROUTES: dict[str, Callable[[Environ], Answer]] = {
+    "/page": _page,
+    "/reply": _reply,
+    "/echo": _echo,
+    "/slow": _slow,
+    "/loop": _loop,
+    "/log": _log,
+}
+
+
+def site(environ: Environ, start_response: Any) -> Iterable[bytes]:
+    """The application itself."""
+    path = environ["PATH_INFO"]
+    answer = _fake if path.startswith("/fake/") else ROUTES.get(path, _echo)
+    status, fields, body = answer(environ)
+    phrase = HTTPStatus(status).phrase if status in [*HTTPStatus] else "Unknown"
+    if status not in (204, 304) and not any(name == "Content-Length" for name, _ in fields):
+        fields = [*fields, ("Content-Length", str(len(body)))]
+    start_response(f"{status} {phrase}", fields)
+    return [b"" if environ["REQUEST_METHOD"] == "HEAD" else body]
+
+
+def _body(environ: Environ) -> bytes:
+    return bytes(environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0)))
+
+
+def logged(app: Any, side: str) -> Any:
+    """`app`, which has what it is asked put into `LOG`."""
+
+    def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        path = environ["PATH_INFO"]
+        if path not in ("/log", "/page", "/favicon.ico") and not path.endswith(".js"):
+            told = {"side": side, "method": environ["REQUEST_METHOD"], "path": path}
+            told["accept"] = environ.get("HTTP_ACCEPT", "")
+            LOG.append({**told, "query": environ["QUERY_STRING"]})
+        return app(environ, start_response)  # type: ignore[no-any-return]
+
+    return application
+
+
+def _endpoints(app: Any) -> Any:
+    app = BatchMiddleware(app, client=True)
+    app = BatchMiddleware(app, "/few", client=True, limits=Limits(max_requests=1))
+    app = BatchMiddleware(app, "/late", client=True, limits=Limits(deadline=0))
+    app = BatchMiddleware(app, "/tight", client=True, limits=Limits(max_member_size=600))
+    app = BatchMiddleware(app, "/little", client=True, limits=Limits(max_reply_size=2000))
+    return BatchMiddleware(app, "/a/b é", client=True)
+
+
+application = logged(_endpoints(logged(site, "application")), "server")

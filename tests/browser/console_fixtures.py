@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from flask import Flask, Response, jsonify, request
 
+import batchwsgi.browser
 from batchwsgi import BatchMiddleware, Limits
 
 from ..support import App, Environ
@@ -255,4 +256,4 @@ def browser(*, dark: bool = False, width: int = 1280, height: int = 900) -> Iter
         shutil.rmtree(profile, ignore_errors=True)
 
 
-PAGE = Path(__file__).parents[2] / "batchwsgi" / "browser" / "console.html"
+PAGE = Path(batchwsgi.browser.__file__).with_name("console.html")

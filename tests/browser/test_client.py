@@ -9,6 +9,8 @@ from urllib.parse import urlencode
 
 import pytest
 
+import batchwsgi.browser
+
 JSON = "Content-Type: application/json"
 TEXT = "Content-Type: text/plain"
 
@@ -691,7 +693,7 @@ def test_a_large_reply_with_many_escapes(page):
 
 def test_the_size_of_the_module():
     """It is to be read. The aim is 250 lines."""
-    module = Path(__file__).parents[2] / "batchwsgi" / "browser" / "batch.js"
+    module = Path(batchwsgi.browser.__file__).with_name("batch.js")
     lines = module.read_text().splitlines()
     assert len(lines) <= 300
     assert max(map(len, lines)) <= 120

@@ -120,12 +120,6 @@ def _cheroot(place: Place) -> Command:
     return Command(["-m", "cheroot", f"--bind={HOST}:{place.port}", place.app], {})
 
 
-def _werkzeug(place: Place) -> Command:
-    if place.mount:
-        return _serve("werkzeug")(place)
-    return Command(["-m", "batchwsgi", place.app, "--path=/batch", f"--port={place.port}"], {})
-
-
 def _serve(server: str) -> Callable[[Place], Command]:
     """A server without a command line of its own."""
 
@@ -145,7 +139,7 @@ SERVERS = {
     "cheroot": Kind(command=_cheroot),
     "granian": Kind(command=_granian),
     "uwsgi": Kind(command=_uwsgi, keeps_alive=False, takes_chunks=False, continues=False),
-    "werkzeug": Kind(command=_werkzeug, wraps=True, keeps_alive=False),
+    "werkzeug": Kind(command=_serve("werkzeug"), wraps=True, keeps_alive=False),
     "gevent_pywsgi": Kind(command=_serve("gevent")),
     "wsgiref": Kind(
         command=_serve("wsgiref"), keeps_alive=False, takes_chunks=False, continues=False

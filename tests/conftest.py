@@ -6,6 +6,7 @@ import gc
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from time import process_time
 from typing import Any
 from wsgiref.validate import validator
 
@@ -61,6 +62,24 @@ def memory() -> Callable[..., AbstractContextManager[None]]:
         finally:
             tracemalloc.stop()
         assert peak < below, f"{peak:,} bytes"
+
+    return measured
+
+
+@pytest.fixture
+def processor_time() -> Callable[..., AbstractContextManager[None]]:
+    """Fail where a block takes so many seconds of processor time or more.
+
+    The limits are for what takes minutes where it is not linear: a slow machine under coverage, or
+    under the tracing of memory, stays far below them.
+    """
+
+    @contextmanager
+    def measured(below: float) -> Iterator[None]:
+        started = process_time()
+        yield
+        taken = process_time() - started
+        assert taken < below, f"{taken:.2f} seconds"
 
     return measured
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import time
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -261,14 +260,12 @@ def test_any_bytes_are_a_batch_or_a_batch_error(dialect):
     ],
     ids=range(10),
 )
-def test_hostile_multipart_is_read_in_linear_time(dialect, body, memory):
+def test_hostile_multipart_is_read_in_linear_time(dialect, body, memory, processor_time):
     dialect = FORMATS[dialect].dialect
     outer = OuterRequest(host="shop.test")
     outer = outer._replace(headers=type(outer.headers)({"Content-Type": MULTIPART}))
-    started = time.process_time()
-    with memory(below=20 * 2**20), pytest.raises(BatchError):
+    with processor_time(below=20), memory(below=20 * 2**20), pytest.raises(BatchError):
         dialect.decode(body, outer, Rules(PATH, Limits()))
-    assert time.process_time() - started < 3  # the tracing of memory takes most of it
 
 
 @pytest.mark.parametrize("dialect", ["odata_multipart", "http_multipart"])

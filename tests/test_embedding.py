@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 from base64 import b64decode, b64encode
-from time import process_time
 
 import pytest
 from hypothesis import example, given
@@ -171,11 +170,10 @@ def test_an_unknown_charset_is_not_remembered():
     assert len(encodings._cache) == before
 
 
-def test_a_million_brackets_take_less_than_a_second():
+def test_a_million_brackets_take_little(processor_time):
     for body in (b"[" * 1_000_000, b"[" * 512 + b"[]," * 300_000, b"[]" * 500_000):
-        started = process_time()
-        assert not is_json(body)
-        assert process_time() - started < 1
+        with processor_time(below=5):
+            assert not is_json(body)
 
 
 def test_media_type_of_several_values_is_none_of_them():

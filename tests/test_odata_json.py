@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 
 import pytest
 from werkzeug.datastructures import Headers
@@ -357,12 +356,11 @@ def test_prefer(prefer, on_fail):
     assert decode({}, outer=outer).on_fail is on_fail
 
 
-def test_a_long_preference_is_read_in_linear_time():
+def test_a_long_preference_is_read_in_linear_time(processor_time):
     for prefer in ("continue-on-error" + " " * 500_000 + "x", '"' * 500_001, ";" * 500_000):
         outer = OUTER._replace(headers=Headers({"Prefer": prefer}))
-        started = time.process_time()
-        assert decode({}, outer=outer).on_fail is OnFail.IGNORE
-        assert time.process_time() - started < 1
+        with processor_time(below=5):
+            assert decode({}, outer=outer).on_fail is OnFail.IGNORE
 
 
 # --- The reply ---------------------------------------------------------------------------------

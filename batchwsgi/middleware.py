@@ -32,12 +32,13 @@ from batchwsgi.run import Run
 from batchwsgi.wsgi import MARK, Gateway, authorized, checked_environ_keys, outer_request
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from _typeshed.wsgi import InputStream, StartResponse, WSGIApplication, WSGIEnvironment
 
 Reply = tuple[str, list[tuple[str, str]], Iterable[bytes]]
 """Status, headers and body."""
 
 _BODY_LIMIT = "(Limits.max_body_size)"
+_ENDED_EARLY = "The body ended early."
 
 _EVERY_REPLY = [("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")]
 
@@ -239,20 +240,35 @@ def _body(environ: WSGIEnvironment, limit: int) -> bytes:
     (`wsgi.input_terminated`) can be asked.
     """
     length = environ.get("CONTENT_LENGTH", "")
+    stream = environ["wsgi.input"]
     if length:
         if not (length.isascii() and length.isdigit()):
             raise BatchError(f"The Content-Length is {length!a}, not a number.")
         if len(length) > 15 or int(length) > limit:
             raise TooLarge(f"The body has {length:.15} bytes, at most {limit} {_BODY_LIMIT}.")
-        stream = LimitedStream(environ["wsgi.input"], int(length))
-    elif environ.get("wsgi.input_terminated"):
-        stream = LimitedStream(environ["wsgi.input"], limit + 1, is_max=True)
-    else:
+        return _exactly(stream, int(length))
+    if not environ.get("wsgi.input_terminated"):
         raise LengthRequired("The request has no Content-Length.")
     try:
-        body = stream.readall()
+        body = LimitedStream(stream, limit + 1, is_max=True).readall()
     except ClientDisconnected:
-        raise BatchError("The body ended early.") from None
+        raise BatchError(_ENDED_EARLY) from None
     if len(body) > limit:
         raise TooLarge(f"The body has more than {limit} bytes {_BODY_LIMIT}.")
     return body
+
+
+def _exactly(stream: InputStream, size: int) -> bytes:
+    """So many bytes of `stream`: nearly always one read, which copies nothing."""
+    pieces = []
+    left = size
+    while left > 0:
+        try:
+            piece = stream.read(left)
+        except (OSError, ValueError):  # servers raise either where the client has gone
+            piece = b""
+        if not piece:
+            raise BatchError(_ENDED_EARLY)
+        pieces.append(piece)
+        left -= len(piece)
+    return b"".join(pieces)

@@ -56,11 +56,14 @@ member of a batch, or a `subrequest`."""
 
 _INHERITED = frozenset(
     "SCRIPT_NAME SERVER_NAME SERVER_PORT SERVER_PROTOCOL SERVER_SOFTWARE SERVER_ADDR REMOTE_ADDR "
-    "REMOTE_PORT REMOTE_HOST REMOTE_USER AUTH_TYPE HTTPS REQUEST_SCHEME".split()
+    "REMOTE_PORT REMOTE_HOST REMOTE_USER AUTH_TYPE HTTPS REQUEST_SCHEME "
+    # The usual request headers, which `_is_inherited` would find too, but later.
+    "HTTP_ACCEPT HTTP_ACCEPT_LANGUAGE HTTP_AUTHORIZATION HTTP_COOKIE HTTP_HOST HTTP_ORIGIN "
+    "HTTP_REFERER HTTP_USER_AGENT HTTP_X_FORWARDED_FOR HTTP_X_FORWARDED_PROTO "
+    # As they are; anything else becomes a string.
+    "wsgi.version wsgi.url_scheme wsgi.errors "
+    "wsgi.multithread wsgi.multiprocess wsgi.run_once".split()
 )
-_INHERITED_AS_IS = (
-    "wsgi.version wsgi.url_scheme wsgi.errors wsgi.multithread wsgi.multiprocess wsgi.run_once"
-).split()
 _RAW_TARGET = ("RAW_URI", "REQUEST_URI")
 _OWN = ("REQUEST_METHOD", "PATH_INFO", "QUERY_STRING", "wsgi.input", MARK)
 
@@ -129,7 +132,6 @@ class Gateway:
         self.context = context
         self._template = _template(environ, environ_keys)
         self._raw_targets = [key for key in _RAW_TARGET if key in environ]
-        self._template.update(dict.fromkeys(self._raw_targets))
         for key in without:
             self._template.pop(key, None)
         if multithread:
@@ -187,17 +189,21 @@ def _template(environ: WSGIEnvironment, environ_keys: Iterable[str]) -> WSGIEnvi
     # It already has the keys that each child sets, so that a copy does not have to grow.
     template: WSGIEnvironment = {"SCRIPT_NAME": "", **dict.fromkeys(_OWN)}
     for key, value in environ.items():
-        if key.startswith("HTTP_"):
-            if key not in _NOT_INHERITED and not key.startswith(_NOT_INHERITED_PREFIXES):
+        if key in _INHERITED or (key.startswith(("HTTP_", "SSL_")) and _is_inherited(key)):
+            if isinstance(value, str) or key.startswith("wsgi."):
                 template[key] = value
-        elif (key in _INHERITED and value is not None) or key.startswith("SSL_"):
-            # werkzeug's server puts an int in REMOTE_PORT
-            template[key] = value if isinstance(value, str) else str(value)
-    for key in (*_INHERITED_AS_IS, *environ_keys):
+            elif value is not None:  # werkzeug's server puts an int in REMOTE_PORT
+                template[key] = str(value)
+    for key in environ_keys:
         if key in environ:
             template[key] = environ[key]
     template["wsgi.input_terminated"] = True
     return template
+
+
+def _is_inherited(key: str) -> bool:
+    """Whether members inherit this request header, or this variable of mod_ssl."""
+    return not (key in _NOT_INHERITED or key.startswith(_NOT_INHERITED_PREFIXES))
 
 
 def _header_keys(headers: Iterable[tuple[str, str]]) -> dict[str, str]:

@@ -23,6 +23,7 @@ from batchwsgi.dialects import (
     choose,
     names_batch_format,
 )
+from batchwsgi.discovery import Discovery
 from batchwsgi.errors import BatchError, LengthRequired, MethodNotAllowed, TooLarge
 from batchwsgi.executors import Pool, Transaction
 from batchwsgi.model import Member
@@ -51,7 +52,8 @@ class BatchMiddleware:
 
     Requests that are not for `path` pass through untouched. Those for `path` are answered here: the
     members of the batch are sent to `app` in the order listed, each as a whole WSGI request
-    (PEP 3333) with the outer request's authorization, cookies and client identity.
+    (PEP 3333) with the outer request's authorization, cookies and client identity. `OPTIONS` of
+    `path` says what can be posted there.
 
     - `app`: the WSGI application to wrap.
     - `path`: the endpoint's path, compared with the decoded `PATH_INFO`.
@@ -117,6 +119,7 @@ class BatchMiddleware:
         )
         self._timing = timing or console
         self._dialects = checked_dialects(dialects)
+        self._discovery = Discovery(self._dialects, self._rules, console)
         self._pages = self._made_pages(console) if client or console else None
         self._environ_keys = checked_environ_keys(environ_keys)
         self._transaction = transaction
@@ -134,8 +137,11 @@ class BatchMiddleware:
         started = monotonic()
         dialect = None
         try:
-            dialect = self._dialect(environ)
-            status, headers, body = self._reply(environ, dialect, started)
+            if environ["REQUEST_METHOD"] == "OPTIONS":
+                status, headers, body = self._discovery.reply()
+            else:
+                dialect = self._dialect(environ)
+                status, headers, body = self._reply(environ, dialect, started)
         except BatchError as error:
             document = error.document(dialect.refusal(error) if dialect else None)
             status = f"{error.status} {HTTPStatus(error.status).phrase}"
@@ -155,9 +161,7 @@ class BatchMiddleware:
     def _dialect(self, environ: WSGIEnvironment) -> Dialect:
         """The dialect of a batch, told from the headers."""
         if environ["REQUEST_METHOD"] != "POST":
-            pages = self._pages
-            allowed = "GET, HEAD, POST" if pages is not None and pages.has_console else "POST"
-            raise MethodNotAllowed("A batch is posted.", allowed)
+            raise MethodNotAllowed("A batch is posted.", self._discovery.allowed)
         content_encoding = environ.get("HTTP_CONTENT_ENCODING", "")
         return choose(self._dialects, environ.get("CONTENT_TYPE", ""), content_encoding)
 

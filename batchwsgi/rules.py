@@ -41,14 +41,12 @@ _ENCODED_SLASH = re.compile(r"%2f|%5c", re.IGNORECASE)
 _PATH_SAFE = "%!$&'()*+,;=:@|[]/"
 _QUERY_SAFE = _PATH_SAFE + "?^`{}"
 
-_MEMBER_HEADERS = frozenset(
-    (
-        "accept accept-language authorization content-type content-language content-disposition "
-        "if-match if-none-match if-modified-since if-unmodified-since if-range range prefer "
-        "idempotency-key x-requested-with x-csrftoken x-csrf-token "
-        "traceparent tracestate baggage x-request-id x-correlation-id"
-    ).split()
-)
+_MEMBER_HEADERS = (
+    "Accept Accept-Language Authorization Content-Type Content-Language Content-Disposition "
+    "If-Match If-None-Match If-Modified-Since If-Unmodified-Since If-Range Range Prefer "
+    "Idempotency-Key X-Requested-With X-CSRFToken X-CSRF-Token "
+    "Traceparent Tracestate Baggage X-Request-Id X-Correlation-Id"
+).split()
 # Who the client is, where the request goes and where it ends: that always comes from the outer
 # request (CVE-2022-24112: a member's own X-Real-IP was trusted). `X-HTTP-Method` is not among them:
 # clients of SharePoint need it, and where an operator names it the application reads it anyway.
@@ -90,10 +88,13 @@ class Rules:
         self.path = path
         """The endpoint's own path, decoded."""
         self._encoded_slashes = encoded_slashes
-        names = [_operators_header(name) for name in strings("member_headers", member_headers)]
-        self._named = frozenset(name for name in names if name[-1] != "*")
-        self._allowed = _MEMBER_HEADERS | self._named
-        self._prefixes = tuple(name[:-1] for name in names if name[-1] == "*")
+        own = {_operators_header(name): name for name in strings("member_headers", member_headers)}
+        spelled = {name.lower(): name for name in _MEMBER_HEADERS}
+        self.member_headers = tuple((spelled | own).values())
+        """The headers that a member may set in every dialect; one that ends in `*` is a prefix."""
+        self._named = frozenset(lower for lower in own if lower[-1] != "*")
+        self._allowed = self._named.union(spelled)
+        self._prefixes = tuple(lower[:-1] for lower in own if lower[-1] == "*")
 
     def target(self, uri: str, query: str = "") -> str:
         """The target that `uri` means, with `query` (percent-encoded) added to its own."""

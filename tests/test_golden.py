@@ -2,7 +2,7 @@
 
 A file reads as HTTP. Its parts begin with a line `=== NAME`:
 
-    === batch              the batch as a client posts it
+    === batch              the batch as a client posts it, or `OPTIONS` of the endpoint
     === request            a member as the application gets it, one part for each that is sent
     === response           what the application answers to it
     === reply              the reply to the batch

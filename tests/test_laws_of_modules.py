@@ -30,7 +30,8 @@ MAY_IMPORT = {
     "run": "cookies entries errors executors model options schedule dialects.protocol",
     "dialects": "errors dialects.*",
     "dialects.*": "errors model options references rules dialects.*",
-    "middleware": "browser dialects errors executors model options rules run wsgi",
+    "discovery": "dialects model rules",
+    "middleware": "browser dialects discovery errors executors model options rules run wsgi",
     "": "middleware model options wsgi",
     "__main__": "demo middleware wsgi",
 }

@@ -84,8 +84,8 @@ def test_what_is_not_asked_for_is_not_served():
 def test_other_requests_to_the_console():
     console = app(console=True)
     refused = ask(console, environ("PUT", PAGE))
-    assert (refused.status, refused.headers["Allow"]) == (405, "GET, HEAD, POST")
-    assert ask(app(), environ("PUT", PAGE)).headers["Allow"] == "POST"
+    assert (refused.status, refused.headers["Allow"]) == (405, "GET, HEAD, OPTIONS, POST")
+    assert ask(app(), environ("PUT", PAGE)).headers["Allow"] == "OPTIONS, POST"
     assert "Server-Timing" in batch(console, "/").headers
 
 

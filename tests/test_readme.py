@@ -199,6 +199,12 @@ def test_options_and_limits():
         assert text in table
 
 
+def test_what_an_endpoint_has():
+    app = BatchMiddleware(demo.app, member_headers=["X-Ms-*"])
+    reply = ask(app, environ("OPTIONS", "/batch"))
+    assert reply.json() == json.loads(code("Dialects, What an endpoint has 1"))
+
+
 def test_dialects_by_name():
     app = run("Dialects, The formats of a batch 1", app=demo.app).app
     assert [type(dialect).__name__ for dialect in app._dialects] == ["HTTPMultipart"]

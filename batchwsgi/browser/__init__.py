@@ -45,7 +45,6 @@ class Pages:
     """
 
     def __init__(self, path: str, console: bool, example: str = EXAMPLE) -> None:
-        self.has_console = console
         script = _File("text/javascript", _client(path))
         self._files = {_path_info(f"{path}.js"): script}
         if console:

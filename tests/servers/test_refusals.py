@@ -1,8 +1,9 @@
-"""A refused batch runs nothing, and its server goes on with the next request."""
+"""What is refused, or no batch, runs nothing, and its server goes on with the next request."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import NamedTuple
 
 import pytest
@@ -51,6 +52,14 @@ REFUSALS = {
     "too-long-chunked": Refusal(413, (JSON, CHUNKED), client.chunked(TOO_LONG)),
 }
 
+DISCOVERIES = {
+    "bare": ((), b""),
+    "preflight": (("Origin: https://evil.test", "Access-Control-Request-Method: POST"), b""),
+    "stray": (client.framed(STRAY), STRAY),
+    "stray-chunked": ((CHUNKED,), client.chunked(STRAY)),
+}
+"""Header lines and body of `OPTIONS`, which the middleware answers without reading the body."""
+
 
 @pytest.mark.parametrize("name", REFUSALS)
 def test_a_refused_batch_runs_nothing_and_spoils_nothing(server: Server, name: str) -> None:
@@ -65,8 +74,28 @@ def test_a_refused_batch_runs_nothing_and_spoils_nothing(server: Server, name: s
         assert reply.status == status
         assert reply.headers["Content-Type"] == "application/problem+json"
         assert method == "HEAD" or reply.json()["status"] == status
-        assert reply.headers.get("Allow") == ("POST" if status == 405 else None)
+        assert reply.headers.get("Allow") == ("OPTIONS, POST" if status == 405 else None)
         executed = _next_on(connection, server, reply.headers.get("Connection") == "close", read)
+    assert client.batch(server, "/text").entries[0]["status_code"] == "200"
+    assert client.calls(server) == before + 1 + executed + 1
+
+
+@pytest.mark.parametrize("fields_and_body", DISCOVERIES.values(), ids=DISCOVERIES)
+def test_discovery_runs_nothing_and_spoils_nothing(
+    server: Server, fields_and_body: tuple[tuple[str, ...], bytes]
+) -> None:
+    fields, body = fields_and_body
+    before = client.calls(server)
+    with client.Connection(server) as connection:
+        connection.send(client.head(server, *fields, method="OPTIONS"), body)
+        reply = connection.reply("OPTIONS")
+        assert reply is not None
+        assert reply.status == 200
+        assert reply.json()["limits"] == asdict(Limits())
+        assert reply.headers["Allow"] == "OPTIONS, POST"
+        assert "Access-Control-Allow-Origin" not in reply.headers
+        ends = reply.headers.get("Connection") == "close"
+        executed = _next_on(connection, server, ends, read=not body)
     assert client.batch(server, "/text").entries[0]["status_code"] == "200"
     assert client.calls(server) == before + 1 + executed + 1
 

@@ -211,27 +211,38 @@ class Run:
         """Send `member`; say in the access log, and note for its entry, how long that took."""
         started = monotonic()
         response = self._sent(member.request)
-        milliseconds = (monotonic() - started) * 1000
+        duration = monotonic() - started
         if self._timed_from is not None:
             start = (started - self._timed_from) * 1000
-            member.timing = f"batchwsgi;start={start:.2f};dur={milliseconds:.2f}"
+            member.timing = f"batchwsgi;start={start:.2f};dur={duration * 1000:.2f}"
         if self._logs:
-            self._log(member, response, milliseconds)
+            self._log(member, response, duration)
         return response
 
-    def _log(self, member: Member, response: Response, milliseconds: float) -> None:
+    def _log(self, member: Member, response: Response, duration: float) -> None:
+        """One record: a line for people, and the same as fields for what reads them."""
         outer = self._gateway.outer
+        fields = {
+            "client": outer.client,
+            "method": member.request.method,
+            "target": outer.mount + member.request.target,
+            "status": response.status,
+            "size": len(response.body),
+            "duration": duration,
+            "index": member.index,
+            "count": len(self._batch.members),
+        }
         access_log.info(
-            '%s "%s %s%s" %d %d %.3f ms, member %d of %d',
-            outer.client,
-            member.request.method,
-            outer.mount,
-            member.request.target,
-            response.status,
-            len(response.body),
-            milliseconds,
+            '%s "%s %s" %d %d %.3f ms, member %d of %d',
+            fields["client"],
+            fields["method"],
+            fields["target"],
+            fields["status"],
+            fields["size"],
+            duration * 1000,
             member.index + 1,
-            len(self._batch.members),
+            fields["count"],
+            extra=fields,
         )
 
     def _replaced(self, response: Response, problem: Problem) -> Response:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import logging
 import re
 
 import pytest
@@ -428,41 +427,3 @@ def test_deadline():
     reply = batch(app, "/1", "/2")
     assert kinds(reply) == ["deadline", "deadline"]
     assert "(Limits.deadline)" in reply.entries[0]["body"]["detail"]
-
-
-# --- The access log ----------------------------------------------------------------------------
-
-
-def test_access_log(caplog):
-    caplog.set_level(logging.INFO, "batchwsgi.access")
-    items = [{"uri": "/100?q=é"}, {"uri": "/5", "method": "delete"}]
-    batch(BatchMiddleware(sized), *items, SCRIPT_NAME="/mnt", REMOTE_ADDR="2001:db8::1")
-    lines = [record.getMessage() for record in caplog.records]
-    assert [re.sub(r"[\d.]+ ms", "T ms", line) for line in lines] == [
-        '2001:db8::1 "GET /mnt/100?q=%C3%A9" 200 100 T ms, member 1 of 2',
-        '2001:db8::1 "DELETE /mnt/5" 200 5 T ms, member 2 of 2',
-    ]
-    assert {record.name for record in caplog.records} == {"batchwsgi.access"}
-
-
-def test_access_log_tells_what_the_application_gave(caplog):
-    caplog.set_level(logging.INFO, "batchwsgi.access")
-    document = {"on-fail": "stop", "requests": [{"uri": "/999"}, {"uri": "/1"}]}
-    post(BatchMiddleware(sized, limits=Limits(max_member_size=500)), document)
-    (line,) = [record.getMessage() for record in caplog.records]
-    assert line.startswith('192.0.2.7 "GET /999" 200 ')
-
-
-def test_access_log_has_no_line_for_what_was_not_sent(caplog):
-    caplog.set_level(logging.INFO, "batchwsgi.access")
-    items = [{"uri": "/1"}, {"uri": "{$responses.0.location}"}, {"uri": "/2"}]
-    reply = batch(BatchMiddleware(sized), *items)
-    assert reply.entries[1]["status_code"] == "424"
-    lines = [record.getMessage().split()[2] for record in caplog.records]
-    assert lines == ['/1"', '/2"']
-
-
-def test_access_log_is_silent_unless_enabled(caplog):
-    caplog.set_level(logging.WARNING, "batchwsgi.access")
-    batch(BatchMiddleware(sized), "/1")
-    assert not caplog.records

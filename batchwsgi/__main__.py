@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import logging
 import re
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from operator import attrgetter
 from os import strerror
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from werkzeug.serving import make_server
-from werkzeug.utils import ImportStringError, import_string
 
 from batchwsgi import __version__, demo, wsgi
 from batchwsgi.middleware import BatchMiddleware
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
 HOST = "127.0.0.1"
+_APP_HELP = "module:attribute, or 'module:factory()'; a demo if it is left out"
+_NAME = re.compile(r"(\w+(?:\.\w+)*):(\w+(?:\.\w+)*)(?:\((.*)\))?")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -68,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Serve a WSGI application with a batch endpoint, for development.",
     )
     parser.add_argument("--version", action="version", version=_version())
-    parser.add_argument("app", nargs="?", help="module:attribute; a demo if it is left out")
+    parser.add_argument("app", nargs="?", help=_APP_HELP)
     parser.add_argument("--path", help="the endpoint's path (/batch)")
     parser.add_argument("--port", type=port, default=8000, help="on 127.0.0.1 (%(default)s)")
     return parser
@@ -81,19 +85,65 @@ def _version() -> str:
 
 
 def _application(name: str) -> WSGIApplication:
-    """The application of that name. What its own module raises is for its author to see."""
-    if not re.fullmatch(r"\w+(\.\w+)*:\w+(\.\w+)*", name):
-        raise _cannot(f"serve {name!r}: it does not name an application as module:attribute")
+    """The application of that name. What its own module or factory raises is for its author."""
+    named = _NAME.fullmatch(name)
+    if named is None:
+        form = "module:attribute or module:factory()"
+        raise _cannot(f"serve {name!r}: it does not name an application as {form}")
+    module, attribute, arguments = named.groups()
+    if arguments:
+        raise _cannot(f"call {attribute} with {arguments}: a factory is called without arguments")
+    found = _imported(name, module, attribute)
+    return _checked(name, found if arguments is None else _made(name, found))
+
+
+def _imported(name: str, module: str, attribute: str) -> Any:  # it may be anything
+    """What the name stands for, without the parentheses of a factory."""
     try:
-        app: WSGIApplication = import_string(name)
-    except ImportStringError as error:
-        missing = getattr(error.exception, "name", None) or name.partition(":")[0]
-        if not name.startswith(missing):
-            raise error.exception from None  # something that the module itself imports
-        raise _cannot(f"import {name}: {error.exception}") from None
+        found = import_module(module)
+    except ModuleNotFoundError as error:
+        if not f"{module}.".startswith(f"{error.name}."):
+            raise  # something that the module itself imports
+        raise _cannot(f"import {name}: {error}") from None
+    try:
+        return attrgetter(attribute)(found)
+    except AttributeError as error:
+        raise _cannot(f"import {name}: {error}") from None
+
+
+def _made(name: str, factory: Any) -> Any:
+    """What the factory makes."""
+    if not callable(factory):
+        raise _cannot(f"call {name}: it is {type(factory).__name__}, not a factory")
+    if misfit := _misfit(factory):
+        raise _cannot(f"call {name}: {misfit}")
+    return factory()
+
+
+def _checked(name: str, app: Any) -> WSGIApplication:
+    """`app`, if it can be called as an application is (PEP 3333), as far as can be told."""
     if not callable(app):
         raise _cannot(f"serve {name}: it is {type(app).__name__}, not a WSGI application")
-    return app
+    if misfit := _misfit(app, "environ", "start_response"):
+        if not _misfit(app):
+            hint = f"it takes no arguments; if it is a factory, write '{name}()'"
+            raise _cannot(f"serve {name}: {hint}")
+        raise _cannot(f"serve {name} as a WSGI application: {misfit}")
+    application: WSGIApplication = app
+    return application
+
+
+def _misfit(function: Callable[..., object], *arguments: str) -> str:
+    """Why it cannot be called with so many arguments; empty if it can, or if nothing tells."""
+    try:
+        signature = inspect.signature(function, follow_wrapped=False)  # how it is called itself
+    except (TypeError, ValueError):  # much that is written in C has none
+        return ""
+    try:
+        signature.bind(*arguments)
+    except TypeError as error:
+        return str(error)
+    return ""
 
 
 class _Demo(BatchMiddleware):

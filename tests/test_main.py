@@ -49,6 +49,25 @@ def serving(*arguments, directory=None):
             process.kill()
 
 
+@pytest.fixture
+def serve_once(monkeypatch):
+    """Run `main` in this process, up to where it would serve; gives what would be served."""
+    servers = []
+
+    def serve_forever(server):
+        servers.append(server)
+
+    monkeypatch.setattr("werkzeug.serving.BaseWSGIServer.serve_forever", serve_forever)
+
+    def run(*arguments):
+        main(["--port", "0", *arguments])
+        return servers[-1].app
+
+    yield run
+    for server in servers:
+        server.server_close()
+
+
 def request(port, method, path, body=None, headers=None):
     with closing(HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
         connection.request(method, path, body, headers or {})
@@ -141,11 +160,16 @@ def test_an_application_of_ones_own(tmp_path):
         (["json:decoder"], "cannot serve json:decoder: it is module, not a WSGI application"),
         (
             ["json"],
-            "batchwsgi: cannot serve 'json': it does not name an application as module:attribute",
+            "batchwsgi: cannot serve 'json': it does not name an application as module:attribute "
+            "or module:factory()",
         ),
         (["json:"], "does not name an application as module:attribute"),
         ([":app"], "does not name an application as module:attribute"),
         (["a b:c"], "does not name an application as module:attribute"),
+        (["json:dumps("], "does not name an application as module:attribute"),
+        (["json.nowhere:app"], "cannot import json.nowhere:app: No module named 'json.nowhere'"),
+        (["json.py:app"], "cannot import json.py:app: No module named 'json.py'"),
+        (["json:decoder.app"], "module 'json.decoder' has no attribute 'app'"),
         (["--path", "x"], "batchwsgi: cannot serve the endpoint: path: 'x' does not begin with /"),
     ],
 )
@@ -154,6 +178,135 @@ def test_one_clear_line(arguments, line):
         main(arguments)
     assert line in caught.value.code
     assert "\n" not in caught.value.code
+
+
+FACTORIES = """
+import functools
+import json
+from flask import Flask
+from batchwsgi import BatchMiddleware
+
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"made"]
+
+def create_app(name=None):
+    app = Flask("made")
+    app.add_url_rule("/", view_func=lambda: "made")
+    return app
+
+def wrapped():
+    return BatchMiddleware(application, "/own")
+
+def needy(config): raise AssertionError
+def nothing(): pass
+def fails(): raise LookupError("this factory fails")
+def imports(): import nothing_like_this
+async def asgi(scope, receive, send): raise AssertionError
+
+class Application:
+    def __call__(self, environ, start_response):
+        return application(environ, start_response)
+
+def as_wsgi(view):
+    @functools.wraps(view)
+    def called(environ, start_response):
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [view()]
+    return called
+
+@as_wsgi
+def view(): return b"made"
+
+class Iterator:
+    def __init__(self, environ, start_response):
+        self.parts = application(environ, start_response)
+    def __iter__(self):
+        return iter(self.parts)
+
+application.by = create_app
+without_signature = type("Odd", (Application,), {"__signature__": 1})()
+"""
+
+
+@pytest.fixture
+def factories(tmp_path, monkeypatch):
+    """A module of applications, and of what makes them."""
+    (tmp_path / "factories.py").write_text(FACTORIES)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    sys.modules.pop("factories", None)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *["application", "create_app()", "wrapped()", "application.by()", "Application()"],
+        *["view", "Iterator", "without_signature"],
+    ],
+)
+def test_an_application_and_a_factory(factories, serve_once, name):
+    served = serve_once(f"factories:{name}")
+    path = "/own" if name == "wrapped()" else "/batch"
+    assert batch(served, "/", path=path).entries[0]["body"] == "made"
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        (
+            "create_app",
+            "serve factories:create_app: it takes no arguments; if it is a factory, "
+            "write 'factories:create_app()'",
+        ),
+        ("wrapped", "serve factories:wrapped: it takes no arguments; if it is a factory, write "),
+        ("Application", "serve factories:Application: it takes no arguments; if it is a factory"),
+        (
+            "needy",
+            "serve factories:needy as a WSGI application: too many positional arguments",
+        ),
+        (
+            "asgi",
+            "serve factories:asgi as a WSGI application: missing a required argument: 'send'",
+        ),
+        ("needy()", "call factories:needy(): missing a required argument: 'config'"),
+        (
+            "application()",
+            "call factories:application(): missing a required argument: 'environ'",
+        ),
+        ("nothing()", "serve factories:nothing(): it is NoneType, not a WSGI application"),
+        ("json()", "call factories:json(): it is module, not a factory"),
+        ("nowhere()", "import factories:nowhere(): module 'factories' has no attribute 'nowhere'"),
+        ("create_app('x')", "call create_app with 'x': a factory is called without arguments"),
+        ("create_app(a=f())", "call create_app with a=f(): a factory is called without arguments"),
+    ],
+)
+def test_one_clear_line_of_a_factory(factories, name, line):
+    with pytest.raises(SystemExit) as caught:
+        main([f"factories:{name}"])
+    assert caught.value.code.startswith(f"batchwsgi: cannot {line}")
+    assert "\n" not in caught.value.code
+
+
+@pytest.mark.parametrize(("name", "error"), [("fails", LookupError), ("imports", ImportError)])
+def test_what_a_factory_raises_has_its_traceback(factories, name, error):
+    with pytest.raises(error, match=r"this factory fails|nothing_like_this"):
+        main([f"factories:{name}()"])
+
+
+def test_a_factory_is_called_once(tmp_path):
+    (tmp_path / "made.py").write_text(
+        "made = []\n"
+        "def create_app():\n"
+        "    made.append(app)\n"
+        "    return app\n"
+        "def app(environ, start_response):\n"
+        "    start_response('200 OK', [('Content-Type', 'text/plain')])\n"
+        "    return [b'%d' % len(made)]\n"
+    )
+    with serving("made:create_app()", directory=tmp_path) as (said, port, _):
+        assert said.startswith(f"Serving made:create_app() on http://127.0.0.1:{port}, its batch")
+        assert [request(port, "GET", "/x") for _ in range(2)] == [(200, b"1")] * 2
 
 
 @pytest.mark.parametrize("port", ["70000", "-1", "x"])
@@ -180,26 +333,17 @@ def test_no_traceback_on_the_command_line():
     assert done.stderr == "batchwsgi: cannot import nowhere:app: No module named 'nowhere'\n"
 
 
-def test_serving_in_this_process(monkeypatch, capsys):
+def test_serving_in_this_process(serve_once, monkeypatch, capsys):
     """What the other tests run in a process of its own, where coverage does not look."""
-
-    class Served(list):
-        def __get__(self, server, _):  # as a method of the server
-            return lambda: self.append(server)
-
-    served = Served()
-    monkeypatch.setattr("werkzeug.serving.BaseWSGIServer.serve_forever", served)
-    main(["--port", "0"])
-    main(["--port", "0", "batchwsgi.demo:app", "--path", "/é"])
+    serve_once()
+    serve_once("batchwsgi.demo:app", "--path", "/é")
     monkeypatch.setattr("batchwsgi.demo.wrapped", BatchMiddleware(demo.app, "/w"), raising=False)
-    main(["--port", "0", "batchwsgi.demo:wrapped"])
-    main(["--port", "0", "batchwsgi.demo:wrapped", "--path", "/second"])
+    serve_once("batchwsgi.demo:wrapped")
+    serve_once("batchwsgi.demo:wrapped", "--path", "/second")
     assert "Serving the demo on" in (said := capsys.readouterr().out)
     assert "/%C3%A9 -H 'Content-Type" in said
     assert "/w -H 'Content-Type" in said
     assert "/second -H 'Content-Type" in said
-    for server in served:
-        server.server_close()
 
 
 # --- The demo ----------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from types import SimpleNamespace
 
 import pytest
 
@@ -250,6 +251,31 @@ def test_short_body(terminated):
     request["wsgi.input_terminated"] = terminated
     status, document = refused({}, request)
     assert (status, document["detail"]) == (400, "The body ended early. Nothing was executed.")
+
+
+@pytest.mark.parametrize("error", [OSError, ValueError])
+def test_a_client_that_has_gone(error):
+    """Servers raise either, some after a part of the body."""
+    pieces = iter([ONE[:5], ONE[5:9]])
+
+    def read(size):
+        assert size <= len(ONE)
+        piece = next(pieces, None)
+        if piece is None:
+            raise error("gone")
+        return piece
+
+    request = environ("POST", "/batch", ONE, JSON_TYPE)
+    request["wsgi.input"] = SimpleNamespace(read=read)
+    status, document = refused({}, request)
+    assert (status, document["detail"]) == (400, "The body ended early. Nothing was executed.")
+
+
+def test_a_body_that_comes_in_pieces():
+    request = environ("POST", "/batch", ONE, JSON_TYPE)
+    stream = request["wsgi.input"]
+    request["wsgi.input"] = SimpleNamespace(read=lambda size: stream.read(min(size, 3)))
+    assert ask(BatchMiddleware(echo), request).status == 200
 
 
 def test_input_that_fails():

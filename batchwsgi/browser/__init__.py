@@ -60,7 +60,7 @@ class Pages:
             return None
         known = parse_etags(environ.get("HTTP_IF_NONE_MATCH"))
         if known.contains_weak(file.etag):
-            return Page("304 Not Modified", file.headers, [])
+            return Page("304 Not Modified", [*file.headers], [])
         length = [("Content-Length", str(len(file.content)))]
         body = [] if method == "HEAD" else [file.content]
         return Page("200 OK", [*file.types, *length, *file.headers], body)

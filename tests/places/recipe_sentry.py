@@ -1,0 +1,15 @@
+import sentry_sdk
+from batchwsgi import BatchMiddleware
+from flask import Flask
+
+sentry_sdk.init()  # it reads SENTRY_DSN
+
+app = Flask(__name__)
+
+
+@app.get("/orders/<int:number>")
+def order(number):
+    return {"share": 1 / number}
+
+
+application = BatchMiddleware(app)

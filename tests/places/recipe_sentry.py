@@ -1,6 +1,7 @@
 import sentry_sdk
-from batchwsgi import BatchMiddleware
 from flask import Flask
+
+from batchwsgi import BatchMiddleware
 
 sentry_sdk.init()  # it reads SENTRY_DSN
 

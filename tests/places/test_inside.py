@@ -147,6 +147,4 @@ def test_authentication_outside_checks_the_batch():
     assert batch(app, "/").status == 401
     assert users(batch(app, "/", headers=login("ada"))) == ["ada"]
     other = {"uri": "/", "headers": login("eve")}
-    assert batch(app, other, headers=login("ada")).pointers == [
-        "/requests/0/headers/Authorization"
-    ]
+    assert batch(app, other, headers=login("ada")).pointers == ["/requests/0/headers/Authorization"]

@@ -68,9 +68,9 @@ class Proxy:
 
 
 @contextmanager
-def proxy_to(server: Server, folder: Path) -> Iterator[Proxy]:
+def proxy_to(server: Server, folder: Path, configuration: str = CONFIGURATION) -> Iterator[Proxy]:
     """Proxy to `server` until the block ends; `folder` is nginx's prefix."""
-    process, port = _started(f"{server.host}:{server.port}", folder)
+    process, port = _started(f"{server.host}:{server.port}", folder, configuration)
     try:
         yield Proxy(port, folder)
     finally:
@@ -82,15 +82,17 @@ def proxy_to(server: Server, folder: Path) -> Iterator[Proxy]:
             process.wait()
 
 
-def _started(upstream: str, folder: Path) -> tuple[subprocess.Popen[bytes], int]:
+def _started(
+    upstream: str, folder: Path, configuration: str
+) -> tuple[subprocess.Popen[bytes], int]:
     """nginx, accepting connections. It is tried again in case somebody took the port."""
     assert BINARY
     for _ in range(3):
         with socket.socket() as probe:
             probe.bind((HOST, 0))
             port = probe.getsockname()[1]
-        configuration = CONFIGURATION.format(listen=f"{HOST}:{port}", upstream=upstream)
-        (folder / "nginx.conf").write_text(configuration)
+        text = configuration.format(listen=f"{HOST}:{port}", upstream=upstream)
+        (folder / "nginx.conf").write_text(text)
         process = subprocess.Popen(
             [BINARY, "-p", str(folder), "-c", "nginx.conf", "-e", "error.log"],
             stdin=subprocess.DEVNULL,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from . import package
 
-QUESTIONS = ("overhead", "growth", "http", "memory", "streaming", "parallel")
+QUESTIONS = ("overhead", "growth", "http", "memory", "streaming", "parallel", "gateway")
 
 
 def main() -> None:

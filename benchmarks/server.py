@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,11 +17,14 @@ APP = "benchmarks.served:application"
 
 
 @contextmanager
-def gunicorn(worker: str) -> Iterator[int]:
-    """The port of gunicorn with one worker; one of class gthread has six threads."""
-    threads = ["--threads=6", "--keep-alive=30"] if worker == "gthread" else []
+def gunicorn(
+    worker: str, app: str = APP, threads: int = 6, environment: Mapping[str, str] | None = None
+) -> Iterator[int]:
+    """The port of gunicorn with one worker; one of class gthread has so many threads."""
+    options = [f"--threads={threads}", "--keep-alive=30"] if worker == "gthread" else []
     port = _free_port()
-    with _started(port, "gunicorn", f"--bind={HOST}:{port}", f"-k{worker}", *threads, APP):
+    command = ["gunicorn", f"--bind={HOST}:{port}", f"-k{worker}", *options, app]
+    with _started(port, *command, environment=environment):
         yield port
 
 
@@ -44,7 +47,9 @@ def delayed(port: int, round_trip: float, window: int = 0) -> Iterator[int]:
 
 
 @contextmanager
-def _started(port: int, module: str, *arguments: str) -> Iterator[None]:
+def _started(
+    port: int, module: str, *arguments: str, environment: Mapping[str, str] | None = None
+) -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="batchwsgi-") as folder:
         log = Path(folder) / "log"
         with log.open("wb") as output:
@@ -52,7 +57,12 @@ def _started(port: int, module: str, *arguments: str) -> Iterator[None]:
                 [sys.executable, "-m", module, *arguments],
                 cwd=Path(__file__).parents[1],
                 # gunicorn has a control socket, which goes to the last of these.
-                env={**os.environ, "GUNICORN_CMD_ARGS": "", "XDG_RUNTIME_DIR": folder},
+                env={
+                    **os.environ,
+                    "GUNICORN_CMD_ARGS": "",
+                    "XDG_RUNTIME_DIR": folder,
+                    **(environment or {}),
+                },
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

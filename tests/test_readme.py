@@ -21,7 +21,9 @@ from .support import ask, batch, environ, post
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 DIALECTS = resources.files("batchwsgi").joinpath("dialects", "README.md").read_text()
-PAGES = {"": README, "Dialects, ": DIALECTS}
+PLACES = (ROOT / "docs" / "places.md").read_text()
+PAGES = {"": README, "Dialects, ": DIALECTS, "Places, ": PLACES}
+FOLDERS = {"": Path(), "Dialects, ": Path("batchwsgi/dialects"), "Places, ": Path("docs")}
 
 
 def snippets():
@@ -152,6 +154,23 @@ def test_transactions():
     assert code("SQLAlchemy 1") == (recipes / "recipe_sqlalchemy.py").read_text()
 
 
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("Places, Sentry 1", "recipe_sentry.py"),
+        ("Places, OpenTelemetry 1", "recipe_opentelemetry.py"),
+        ("Places, CORS 1", "recipe_cors.py"),
+        ("Places, Compression and streams behind nginx 1", "recipe_nginx.conf"),
+        ("Places, An ASGI application 1", "recipe_asgi.py"),
+        ("Places, An ASGI application 2", "recipe_asgi_gunicorn.py"),
+        ("Places, A gateway to several services 1", "recipe_gateway.py"),
+    ],
+)
+def test_places(name, file):
+    """These are the files that the tests of places run, with the real neighbours."""
+    assert code(name) == (ROOT / "tests" / "places" / file).read_text()
+
+
 def test_path_rules():
     app = run("Security 1", app=demo.app).app
     assert statuses(batch(app, "/about", "/admin/users")) == ["200", "403"]
@@ -270,7 +289,7 @@ def test_a_dialect_of_your_own():
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page):
     """Those between the pages and within them; headings become anchors as on GitHub."""
-    folder = Path("batchwsgi/dialects") if page else Path()
+    folder = FOLDERS[page]
     for target in re.findall(r"\]\(([^)\s]+)\)", PAGES[page]):
         path, _, anchor = target.partition("#")
         if path.startswith("https:"):

@@ -2,7 +2,7 @@
 
 The environment variables `USERS` and `ORDERS` are where they are. Beside the recipe's `/batch`
 there are `/upload`, whose batches may be large, and `/bare`, which has werkzeug's proxy without the
-recipe around it.
+recipe around it, as has `/users/bare` for requests on their own.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ ENDPOINTS = {
         recipe_gateway.gateway, "/upload", limits=Limits(max_body_size=8_000_000)
     ),
     "/bare": BatchMiddleware(bare, "/bare"),
+    "/users/bare": bare,
 }
 
 

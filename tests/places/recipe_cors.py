@@ -11,9 +11,9 @@ def hello():
     return {"hello": "world"}
 
 
-app.wsgi_app = CORS(
-    BatchMiddleware(app.wsgi_app),
-    origin="https://app.example",  # several: separated by spaces
+application = CORS(
+    BatchMiddleware(app),
+    origin="https://app.example",  # several: with spaces between them
     methods="GET, POST, PUT, PATCH, DELETE",
     headers="Content-Type, Authorization",
     credentials="true",

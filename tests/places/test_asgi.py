@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from threading import Thread
 
 import pytest
 from a2wsgi import ASGIMiddleware
-from fastapi import FastAPI, Form, Request, Response
+from fastapi import FastAPI, Form, Request, Response, UploadFile
 from starlette.applications import Starlette
 from starlette.requests import Request as StarletteRequest
 from starlette.responses import JSONResponse, StreamingResponse
@@ -63,6 +64,10 @@ def fastapi_app():
     @app.post("/form")
     async def form(name: str = Form()):
         return name
+
+    @app.post("/upload")
+    async def upload(file: UploadFile):
+        return [file.filename, (await file.read()).hex()]
 
     @app.post("/json")
     def of_json(body: dict[str, int]):  # in a thread of Starlette's
@@ -152,6 +157,17 @@ def test_forms_json_cookies_streams(app):
     assert bodies(reply)[:2] == ["Größe", {"n": 1}]
     assert bodies(reply)[4:6] == [{"user": "ada"}, "0\n1\n2\n"]
     assert reply.headers["Set-Cookie"] == "user=ada; HttpOnly; Path=/; SameSite=lax"
+
+
+def test_an_upload(app):
+    part = b'Content-Disposition: form-data; name="file"; filename="a.bin"\r\n\r\n\x00\xff'
+    item = {
+        "method": "post",
+        "uri": "/upload",
+        "headers": {"Content-Type": "multipart/form-data; boundary=b"},
+        "body": b64encode(b"--b\r\n" + part + b"\r\n--b--\r\n").decode(),
+    }
+    assert bodies(batch(app, item)) == [["a.bin", "00ff"]]
 
 
 def test_the_reply_as_a_stream(app):

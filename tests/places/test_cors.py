@@ -25,7 +25,7 @@ ALLOWED = {
 def app():
     from . import recipe_cors
 
-    return recipe_cors.app
+    return recipe_cors.application
 
 
 def preflight(app, origin=PAGE, path="/batch") -> Reply:
@@ -111,6 +111,19 @@ def test_flask_cors_inside_sees_members_alone(app):
     reply = batch(app, "/hello", headers={"Origin": PAGE})
     assert cors(reply) == {}
     assert reply.entries[0]["headers"]["Access-Control-Allow-Origin"] == PAGE
+
+
+def test_inside_and_outside_requests_alone_have_the_headers_twice():
+    """Browsers refuse that (Fetch Standard §4.9): one of them has to go."""
+    from flask import Flask
+    from flask_cors import CORS
+    from wsgicors import CORS as Outside
+
+    app = Flask(__name__)
+    CORS(app, origins=[PAGE])
+    app.get("/hello")(lambda: "hello")
+    reply = ask(Outside(app, origin=PAGE), environ(path="/hello", headers={"Origin": PAGE}))
+    assert reply.headers.getlist("Access-Control-Allow-Origin") == [PAGE, PAGE]
 
 
 DJANGO = """

@@ -153,13 +153,17 @@ def test_hop_by_hop_headers_end_at_the_gateway(gateway):
 
 
 def test_a_chunked_request_is_refused(gateway):
-    """The proxy would send it on without its length: its body would be the next request."""
+    """The bare proxy sends it on without its length: its body could be the next request."""
     body = client.chunked(b"GET /users/smuggled HTTP/1.1\r\n\r\n")
     fields = ["Transfer-Encoding: chunked", "Connection: close"]
     gateway.users.seen.clear()
     head = client.head(gateway.server, *fields, path="/users/1")
     assert client.raw(gateway.server, head, body).startswith(b"HTTP/1.1 411 ")
     assert gateway.users.seen == []
+    head = client.head(gateway.server, *fields, path="/users/bare")
+    assert client.raw(gateway.server, head, body).startswith(b"HTTP/1.1 200 ")
+    (seen,) = gateway.users.seen
+    assert seen.values("Content-Length") == seen.values("Transfer-Encoding") == []
 
 
 # --- Cookies, Location -------------------------------------------------------------------------

@@ -155,28 +155,36 @@ def test_members_inherit_the_trace_and_may_set_their_own(spans, threads):
 
 DJANGO = """
 import json
-import os
 from django.conf import settings
 settings.configure(ALLOWED_HOSTS=["localhost"], ROOT_URLCONF="__main__", MIDDLEWARE=[])
-from opentelemetry.instrumentation.django import DjangoInstrumentor
-from tests.places.test_opentelemetry import Spans
-spans = Spans()
-DjangoInstrumentor().instrument(tracer_provider=spans.provider)
-from django.core.wsgi import get_wsgi_application
 from django.http import HttpResponse
 from django.urls import path
-from batchwsgi import BatchMiddleware
+from opentelemetry import trace
+from tests.places.test_opentelemetry import PAGES, TRACED, Spans
 from tests.support import batch
 
 urlpatterns = [path("<int:n>", lambda request, n: HttpResponse(str(9 // (9 - n))))]
-batch(BatchMiddleware(get_wsgi_application()), "/1?x=2", "/2", "/9")
-print(json.dumps(spans.by_url()))
+spans = Spans()
+trace.set_tracer_provider(spans.provider)
+from tests.places.recipe_opentelemetry import application
+batch(application.wsgi, *PAGES)
+alone = spans.by_url()
+spans.clear()
+batch(application, *PAGES, headers=TRACED)
+own = spans.get_finished_spans()[-1].context.span_id
+print(json.dumps([alone, spans.by_url(), f"{own:016x}", spans.parents()]))
 """
-"""In a process of its own: the instrumentation changes Django's settings."""
+"""In a process of its own: the recipe instruments all of Django, with the provider of all."""
 
 
 def test_django():
+    """Without a span of the batch, and with it: members then are its children."""
     run = subprocess.run(
         [sys.executable, "-W", "error", "-c", DJANGO], cwd=ROOT, check=True, capture_output=True
     )
-    assert json.loads(run.stdout) == [["GET <int:n>", *rest] for _, *rest in MEMBERS]
+    alone, nested, own, parents = json.loads(run.stdout)
+    members = [["GET <int:n>", *rest] for _, *rest in MEMBERS]
+    assert alone == members
+    assert nested == [*members, [*BATCH]]
+    assert parents.pop("batch") == [TRACE, SPAN]
+    assert list(parents.values()) == [[TRACE, own]] * 3

@@ -159,14 +159,14 @@ from django.conf import settings
 settings.configure(ALLOWED_HOSTS=["localhost"], ROOT_URLCONF="__main__", MIDDLEWARE=[])
 from django.http import HttpResponse
 from django.urls import path
-from opentelemetry import trace
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from tests.places.test_opentelemetry import PAGES, TRACED, Spans
 from tests.support import batch
 
 urlpatterns = [path("<int:n>", lambda request, n: HttpResponse(str(9 // (9 - n))))]
+from tests.places.recipe_opentelemetry import application, provider
 spans = Spans()
-trace.set_tracer_provider(spans.provider)
-from tests.places.recipe_opentelemetry import application
+provider.add_span_processor(SimpleSpanProcessor(spans))
 batch(application.wsgi, *PAGES)
 alone = spans.by_url()
 spans.clear()
@@ -182,7 +182,7 @@ def test_django():
     run = subprocess.run(
         [sys.executable, "-W", "error", "-c", DJANGO], cwd=ROOT, check=True, capture_output=True
     )
-    alone, nested, own, parents = json.loads(run.stdout)
+    alone, nested, own, parents = json.loads(run.stdout.splitlines()[-1])
     members = [["GET <int:n>", *rest] for _, *rest in MEMBERS]
     assert alone == members
     assert nested == [*members, [*BATCH]]

@@ -129,6 +129,8 @@ def test_the_recipe():
     assert bodies(batch(app, "/hello/Ada", "/hello/Bob")) == [{"hello": "Ada"}, {"hello": "Bob"}]
     loop = app.app.loop
     loop.call_soon_threadsafe(loop.stop)
+    until(lambda: not loop.is_running())
+    loop.close()
 
 
 def test_members_side_by_side(app):

@@ -193,7 +193,7 @@ def access() -> Iterator[logging.Logger]:
 
 
 def test_json(access, capsys):
-    run("Logs as JSON 1")
+    run("Logs, Logs as JSON 1")
     batch(BatchMiddleware(sized), "/7", '/5?"\n', SCRIPT_NAME="/mnt")
     batch(BatchMiddleware(sized), "/7", '/5?"é', SCRIPT_NAME="/mnt")
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
@@ -203,7 +203,7 @@ def test_json(access, capsys):
 
 
 def test_metrics(access):
-    run("Metrics 1")
+    run("Logs, Metrics 1")
     items = [{"uri": f"/{n}", "method": method} for n, method in enumerate(["get", "get", "X-1"])]
     batch(BatchMiddleware(sized), *items)
 
@@ -227,6 +227,6 @@ def test_traces(name):
 
 
 def test_the_readme_has_all_fields():
-    table = README[README.index("### Logs\n") : README.index("### Logs as JSON")]
+    table = README[README.index("### Logs\n") : README.index("### Traces")]
     rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|", table, re.MULTILINE)
     assert re.findall(r"\w+", " ".join(rows)) == FIELDS

@@ -22,8 +22,14 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 DIALECTS = resources.files("batchwsgi").joinpath("dialects", "README.md").read_text()
 PLACES = (ROOT / "docs" / "places.md").read_text()
-PAGES = {"": README, "Dialects, ": DIALECTS, "Places, ": PLACES}
-FOLDERS = {"": Path(), "Dialects, ": Path("batchwsgi/dialects"), "Places, ": Path("docs")}
+LOGS = (ROOT / "docs" / "logs.md").read_text()
+PAGES = {"": README, "Dialects, ": DIALECTS, "Places, ": PLACES, "Logs, ": LOGS}
+FOLDERS = {
+    "": Path(),
+    "Dialects, ": Path("batchwsgi/dialects"),
+    "Places, ": Path("docs"),
+    "Logs, ": Path("docs"),
+}
 
 
 def snippets():

@@ -57,7 +57,7 @@ member of a batch, or a `subrequest`."""
 _INHERITED = frozenset(
     "SCRIPT_NAME SERVER_NAME SERVER_PORT SERVER_PROTOCOL SERVER_SOFTWARE SERVER_ADDR REMOTE_ADDR "
     "REMOTE_PORT REMOTE_HOST REMOTE_USER AUTH_TYPE HTTPS REQUEST_SCHEME "
-    # The usual request headers, which `_is_inherited` would find too, but later.
+    # The usual request headers, which `is_inherited` would find too, but later.
     "HTTP_ACCEPT HTTP_ACCEPT_LANGUAGE HTTP_AUTHORIZATION HTTP_COOKIE HTTP_HOST HTTP_ORIGIN "
     "HTTP_REFERER HTTP_USER_AGENT HTTP_X_FORWARDED_FOR HTTP_X_FORWARDED_PROTO "
     # As they are; anything else becomes a string.
@@ -189,7 +189,7 @@ def _template(environ: WSGIEnvironment, environ_keys: Iterable[str]) -> WSGIEnvi
     # It already has the keys that each child sets, so that a copy does not have to grow.
     template: WSGIEnvironment = {"SCRIPT_NAME": "", **dict.fromkeys(_OWN)}
     for key, value in environ.items():
-        if key in _INHERITED or (key.startswith(("HTTP_", "SSL_")) and _is_inherited(key)):
+        if key in _INHERITED or (key.startswith(("HTTP_", "SSL_")) and is_inherited(key)):
             if isinstance(value, str) or key.startswith("wsgi."):
                 template[key] = value
             elif value is not None:  # werkzeug's server puts an int in REMOTE_PORT
@@ -201,8 +201,8 @@ def _template(environ: WSGIEnvironment, environ_keys: Iterable[str]) -> WSGIEnvi
     return template
 
 
-def _is_inherited(key: str) -> bool:
-    """Whether members inherit this request header, or this variable of mod_ssl."""
+def is_inherited(key: str) -> bool:
+    """Whether members inherit the request header, or variable of mod_ssl, of that environ key."""
     return not (key in _NOT_INHERITED or key.startswith(_NOT_INHERITED_PREFIXES))
 
 

@@ -1,0 +1,239 @@
+"""For the tests of an application: in a batch, it has to answer as it does alone.
+
+`assert_parity` sends the same requests to an application one by one and as one batch, and compares
+the replies. `post_batch` posts one batch to an application that has the endpoint already.
+
+The client that sends the requests one by one shares no code with what sends the members of a batch,
+so that it cannot have the same bug: `items` reads what a request is, `cookies` keeps its cookies,
+`calls` calls the application, `runs` has both runs. `replies` reads the batch's reply, `comparison`
+tells what differs. It is for tests: no other module imports it.
+"""
+
+from __future__ import annotations
+
+import warnings
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from inspect import signature
+from typing import TYPE_CHECKING
+from wsgiref.validate import WSGIWarning, validator
+
+from batchwsgi.dialects import names_batch_format
+from batchwsgi.middleware import BatchMiddleware
+from batchwsgi.model import Response
+from batchwsgi.options import Limits
+from batchwsgi.testing.calls import Notes, watched
+from batchwsgi.testing.comparison import Comparison
+from batchwsgi.testing.items import Item, checked, refuse_references
+from batchwsgi.testing.replies import entries_of
+from batchwsgi.testing.runs import posted, sent_alone, sent_in_batch
+from batchwsgi.wsgi import is_inherited
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+    from typing import TypedDict, Unpack
+
+    from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
+
+    from batchwsgi.dialects import Dialect
+
+    class Options(TypedDict, total=False):
+        """The options of `BatchMiddleware`."""
+
+        path: str
+        limits: Limits
+        member_headers: Iterable[str]
+        environ_keys: Iterable[str]
+        authorize: Callable[[WSGIEnvironment], None] | None
+        transaction: Callable[[], AbstractContextManager[object]] | None
+        encoded_slashes: bool
+        dialects: Iterable[Dialect]
+        timing: bool
+        client: bool
+        console: bool
+
+
+__all__ = ["assert_parity", "post_batch"]
+
+Headers = Mapping[str, str] | Iterable[tuple[str, str]]
+
+_SAME = "make_app gave the same application twice: the second run found what the first had left."
+_THREADS = (
+    "With threads, a request does not see the cookies that safe requests beside it set; one that "
+    "depends on them (depends-on) does."
+)
+_BREACHES = "With validate=False, PEP 3333 is not looked at."
+
+
+def assert_parity(
+    make_app: Callable[[], WSGIApplication],
+    requests: Iterable[Item],
+    *,
+    headers: Headers = (),
+    threads: int = 0,
+    ignore_headers: Iterable[str] = ("Date", "Expires", "Last-Modified"),
+    normalize: Callable[[bytes], bytes] | None = None,
+    validate: bool = True,
+    **options: Unpack[Options],
+) -> None:
+    """Assert that an application answers each of `requests` in a batch as it does alone.
+
+        def test_my_application_is_the_same_in_a_batch():
+            assert_parity(create_app, [
+                {"method": "post", "uri": "/login", "args": {"name": "ada"}},
+                {"uri": "/user/~me"},
+                {"method": "delete", "uri": "/orders/1"},
+            ])
+
+    The requests are posted to one application as a batch, and sent to another one by one, by a
+    client that keeps cookies. If anything differs, an `AssertionError` tells what:
+
+        Parity fails for 1 of 3 requests:
+
+        requests[1]: GET /user/~me
+          status: 200 alone, 401 in the batch
+          header Content-Length: '16' alone, '19' in the batch
+          body differs at character 2:
+            alone:        '{"name": "Ada"}\\n'
+            in the batch: '{"error": "log in"}'
+
+    - `make_app`: gives a fresh application each time. The first is done with before the second is
+      made, so that it can reset a database.
+    - `requests`: items of the native format. A `body` may be `bytes`, for an upload; without a
+      `Content-Type` it is `application/octet-stream`.
+    - `headers`: what the batch has, and each request that is sent alone: `Authorization`, `Cookie`.
+      With `X-Forwarded-Proto: https` the client sends cookies that are `Secure`.
+    - `threads`, `options`: those of `BatchMiddleware`. `limits.max_requests` fits itself.
+    - `ignore_headers`: names of response headers that may differ.
+    - `normalize`: gives the bytes of a body without what is new each time, such as tokens and
+      times. `Content-Length` is then not compared.
+    - `validate`: both applications run inside `wsgiref.validate`, and where one breaks PEP 3333,
+      that fails too. Some real applications do (a 204 with a `Content-Type`).
+
+    Compared are status, headers and body of each reply, and the cookies that they set, by name,
+    Domain, Path and flags. An application that raises an exception is a 500 alone, of which only
+    the status is compared. Not compared is what no member has: headers of a connection (RFC 9110
+    §7.6.1), and those for a proxy (`X-Accel-*`).
+
+    Raises `AssertionError` also where the batch is refused. Raises `TypeError` or `ValueError` for
+    arguments that cannot be right: a `make_app` that is an application itself, references to
+    earlier replies, which mean nothing alone, and `headers` that members do not inherit.
+    """
+    __tracebackhide__ = True  # pytest then shows the line that called this, and the message
+    items = checked(requests)
+    refuse_references(items)
+    fields = _inherited(headers)
+    ignored = _ignored(ignore_headers, normalize is not None, options)
+    comparison = Comparison(ignored, normalize or bytes, Notes(), Notes())
+    limits = options.get("limits", Limits())
+    options["limits"] = replace(limits, max_requests=max(limits.max_requests, len(items)))
+    _check_factory(make_app)
+    with warnings.catch_warnings():  # it warns of the methods of WebDAV
+        warnings.filterwarnings("ignore", "Unknown REQUEST_METHOD", WSGIWarning)
+        app = _made(make_app)
+        first = _reference_to(app)
+        app = BatchMiddleware(
+            watched(app, comparison.in_batch, validate), threads=threads, **options
+        )
+        path = options.get("path", "/batch")
+        in_batch = sent_in_batch(validator(app) if validate else app, items, path, fields)
+        del app
+        app = _made(make_app)
+        is_same = first() is app
+        app = watched(app, comparison.alone, validate)
+        alone = sent_alone(app, items, fields, multithread=threads > 0)
+    report = comparison.report(items, alone, in_batch)
+    if report:
+        hints = {
+            _SAME: is_same,
+            _THREADS: threads > 0 and alone.sets_cookies_safely,
+            _BREACHES: bool(comparison.breaches),
+        }
+        raise AssertionError("\n\n".join([report, *(hint for hint in hints if hints[hint])]))
+
+
+def post_batch(
+    app: WSGIApplication,
+    requests: Iterable[Item],
+    *,
+    path: str = "/batch",
+    headers: Headers = (),
+    **members: object,
+) -> list[Response]:
+    """Post a batch to `app`, which has the endpoint at `path`; gives the reply to each request.
+
+        login, order = post_batch(app, [
+            {"method": "post", "uri": "/login", "args": {"name": "ada"}},
+            {"uri": "/orders/1"},
+        ], on_fail="stop")
+        assert order.json()["sku"] == "A1"
+
+    `app` is called in this process, as a server would call it. `requests` are items of the native
+    format, and a `body` may be `bytes`; `headers` are those of the batch request. Other members of
+    the batch document are given by name, `on_fail` for `on-fail`. A `Response` has the bytes of the
+    body (a text in the charset of its `Content-Type`), and its `problem` is set where the endpoint
+    answered in place of the application.
+
+    Raises `AssertionError`, with the problem document, if the batch is refused.
+    """
+    __tracebackhide__ = True
+    document = {name.replace("_", "-"): value for name, value in members.items()}
+    reply = posted(app, checked(requests), path, _pairs(headers), document)
+    return [entry.response for entry in entries_of(reply)]
+
+
+def _inherited(headers: Headers) -> list[tuple[str, str]]:
+    """The header lines. Raises `ValueError` for one that members do not inherit."""
+    pairs = _pairs(headers)
+    for name, value in pairs:
+        asks_for_format = name.lower() == "accept" and names_batch_format(value)
+        if asks_for_format or not is_inherited(f"HTTP_{name.upper().replace('-', '_')}"):
+            raise ValueError(f"headers: members do not inherit {name}: {value}")
+    return pairs
+
+
+def _ignored(names: Iterable[str], is_normalized: bool, options: Options) -> frozenset[str]:
+    """The names of headers that are not compared, in lower case."""
+    if isinstance(names, str):
+        raise TypeError(f"ignore_headers: {names!r} is not a sequence of names")
+    ignored = {name.lower() for name in names}
+    if is_normalized:
+        ignored.add("content-length")
+    if options.get("timing") or options.get("console"):
+        ignored.add("server-timing")
+    return frozenset(ignored)
+
+
+def _pairs(headers: Headers) -> list[tuple[str, str]]:
+    return [*headers.items()] if isinstance(headers, Mapping) else [*headers]
+
+
+def _check_factory(make_app: object) -> None:
+    """Raise `TypeError` for what cannot be called without arguments."""
+    if not callable(make_app):
+        raise TypeError(f"make_app: {make_app!r} is not callable")
+    try:
+        signature(make_app).bind()
+    except ValueError:  # one in C does not say what it takes
+        pass
+    except TypeError:
+        raise TypeError(
+            f"make_app: {make_app!r} needs arguments. It has to be a function that makes the "
+            "application, and not the application."
+        ) from None
+
+
+def _made(make_app: Callable[[], WSGIApplication]) -> WSGIApplication:
+    app = make_app()
+    if not callable(app):
+        raise TypeError(f"make_app: what it gave is {app!r}, not a WSGI application")
+    return app
+
+
+def _reference_to(app: WSGIApplication) -> Callable[[], object]:
+    """What gives `app` as long as something else keeps it."""
+    try:
+        return weakref.ref(app)
+    except TypeError:
+        return lambda: None

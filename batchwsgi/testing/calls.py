@@ -1,0 +1,167 @@
+"""Calling an application as a server does, and noting what goes wrong.
+
+`called` is one exchange. `watched` is an application that is called in either run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING
+from wsgiref.validate import validator
+
+from batchwsgi.model import Response
+
+if TYPE_CHECKING:
+    from _typeshed import OptExcInfo
+    from _typeshed.wsgi import InputStream, StartResponse, WSGIApplication, WSGIEnvironment
+
+_LONGEST = 200
+
+
+def cut(text: str) -> str:
+    """The first line of `text`, as much of it as is told."""
+    line = text.partition("\n")[0]
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"
+
+
+class Notes:
+    """What was wrong with a request in one run, by its place: method, path and query."""
+
+    def __init__(self) -> None:
+        self.errors: dict[str, str] = {}
+        """Exceptions of the application, or of what it called."""
+        self.breaches: dict[str, str] = {}
+        """How the application breaks PEP 3333."""
+
+    def add(self, place: str, error: Exception) -> None:
+        """Note what was raised."""
+        self.errors[place] = cut(f"{type(error).__name__}: {error}")
+        if isinstance(error, AssertionError) and _module_of(error) == validator.__module__:
+            self.breaches[place] = cut(str(error))
+
+
+def _module_of(error: Exception) -> object:
+    """The name of the module that raised it."""
+    traceback = error.__traceback__
+    assert traceback is not None
+    while traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return traceback.tb_frame.f_globals.get("__name__")
+
+
+def place_of(environ: WSGIEnvironment) -> str:
+    """Where the notes of a request are."""
+    return "{REQUEST_METHOD} {PATH_INFO}?{QUERY_STRING}".format_map(environ)
+
+
+def watched(app: WSGIApplication, notes: Notes, validate: bool) -> WSGIApplication:
+    """`app`, perhaps inside `wsgiref.validate`; `notes` are taken of what goes wrong."""
+    if not validate:
+        return _noting(app, notes)
+    # Inside too: an application may catch what the validator raises, and answer with a page.
+    return _noting(validator(_noting(_read_in_sizes(app), notes)), notes)
+
+
+def _noting(app: WSGIApplication, notes: Notes) -> WSGIApplication:
+    def noting(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        place = place_of(environ)  # now, as the application may change it
+
+        def start(
+            status: str, headers: list[tuple[str, str]], exc_info: OptExcInfo | None = None
+        ) -> Callable[[bytes], object]:
+            try:
+                return start_response(status, headers, exc_info)
+            except Exception as error:
+                notes.add(place, error)
+                raise
+
+        try:
+            return _Noted(app(environ, start), place, notes)
+        except Exception as error:
+            notes.add(place, error)
+            raise
+
+    return noting
+
+
+class _Noted:
+    """The body of a response, of which exceptions are noted too."""
+
+    def __init__(self, body: Iterable[bytes], place: str, notes: Notes) -> None:
+        self._body = body
+        self._place = place
+        self._notes = notes
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            yield from self._body
+        except Exception as error:
+            self._notes.add(self._place, error)
+            raise
+
+    def close(self) -> None:
+        getattr(self._body, "close", lambda: None)()
+
+
+def _read_in_sizes(app: WSGIApplication) -> WSGIApplication:
+    """`app`, with an input that is never read without a size.
+
+    PEP 3333 lets an application call `read()`, and werkzeug does so where the server marks the end
+    of the input, but `wsgiref.validate` does not accept it.
+    """
+
+    def reading(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        environ["wsgi.input"] = _SizedReads(environ["wsgi.input"])
+        return app(environ, start_response)
+
+    return reading
+
+
+class _SizedReads:
+    def __init__(self, stream: InputStream) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._stream)
+
+    def read(self, size: int = -1) -> bytes:
+        return self._stream.read(size)
+
+
+def called(app: WSGIApplication, environ: WSGIEnvironment) -> Response:
+    """What `app` answers, as a server passes it on."""
+    started: list[tuple[str, list[tuple[str, str]]]] = []
+    chunks: list[bytes] = []
+
+    def start_response(
+        status: str, headers: list[tuple[str, str]], exc_info: OptExcInfo | None = None
+    ) -> Callable[[bytes], object]:
+        if exc_info and exc_info[1] and any(chunks):
+            raise exc_info[1]
+        if started and not exc_info:
+            raise AssertionError("start_response was called again without exc_info (PEP 3333)")
+        started[:] = [(status, [*headers])]
+        return chunks.append
+
+    iterable = app(environ, start_response)
+    try:
+        for chunk in iterable:
+            chunks.append(chunk)
+    finally:
+        with suppress(Exception):  # the response has been sent by now
+            getattr(iterable, "close", lambda: None)()
+    if not started:
+        raise AssertionError("start_response was never called (PEP 3333)")
+    status, headers = started[0]
+    code, _, reason = status.partition(" ")
+    response = Response(int(code), reason, headers, b"".join(chunks))
+    length = response.headers.get("Content-Length", "")
+    if environ["REQUEST_METHOD"] == "HEAD" or response.status in (204, 304):
+        response.body = b""
+    elif length.isdecimal():
+        response.body = response.body[: int(length)]  # no server sends more
+    return response

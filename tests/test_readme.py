@@ -15,6 +15,7 @@ import pytest
 
 from batchwsgi import BatchMiddleware, Limits, demo
 from batchwsgi.dialects import HTTPMultipart, ODataJSON
+from batchwsgi.testing import post_batch
 
 from .support import ask, batch, environ, post
 
@@ -279,6 +280,51 @@ def test_httpx():
         about, nothing = run("In the browser 2").batch(client, "/about", "/nothing")
     assert about == "One round trip instead of twenty.\n"
     assert "404 Not Found" in nothing
+
+
+def test_testing():
+    def create_app():
+        return demo.Request.application(demo.Demo().respond)
+
+    def create_forgetful_app():
+        """An application that knows nobody in a batch."""
+        app = create_app()
+
+        def forgetful(environ, start_response):
+            if "batchwsgi.request" in environ:
+                environ.pop("HTTP_COOKIE", None)
+            return app(environ, start_response)
+
+        return forgetful
+
+    application = BatchMiddleware(create_app())
+    tests = run("Testing 1", create_app=create_app, application=application)
+    tests.test_my_application_is_the_same_in_a_batch()
+    tests.test_the_start_page()
+    tests.create_app = create_forgetful_app
+    with pytest.raises(AssertionError) as failure:
+        tests.test_my_application_is_the_same_in_a_batch()
+    assert f"{failure.value}\n" == code("Testing 2")
+
+
+def test_test_clients_of_frameworks():
+    """Django's bypasses `wsgi.py`, Flask's does not bypass `app.wsgi_app`."""
+    from django.test import Client
+    from flask import Flask
+
+    from .frameworks import django_app
+
+    django_app.make_app()
+    application = run("Elsewhere 1").application
+    document = {"requests": [{"uri": "/json"}]}
+    client = Client(SERVER_NAME="localhost")
+    assert client.post("/batch", document, content_type="application/json").status_code == 404
+    assert client.get("/json").json() == post_batch(application, document["requests"])[0].json()
+    app = Flask(__name__)
+    app.wsgi_app = BatchMiddleware(app.wsgi_app)
+    app.add_url_rule("/json", view_func=lambda: {"hello": "Ada"})
+    reply = app.test_client().post("/batch", json=document)
+    assert reply.json["responses"][0]["body"] == {"hello": "Ada"}
 
 
 def test_a_dialect_of_your_own():

@@ -95,7 +95,7 @@ ITEMS = {
     "methods": {"method": "PropFind", "uri": "/"},
     "post without a body": {"method": "post", "uri": "/"},
     "delete": {"method": "DELETE", "uri": "/"},
-    "path": {"uri": "/J\xfcrgen \u4e09/100%25/%C3%A9;a=1/(b)!*'$&+,=:@|[]~-._/\"<>^`{}"},
+    "path": {"uri": "/J\xfcrgen \u4e09/100%25/%2541/%C3%A9;a=1/(b)!*'$&+,=:@|[]~-._/\"<>^`{}"},
     "query": {"uri": '/?caf\xe9 "\u4e09"<>^`{}[]|%C3%A9&a=1%26+2&&=/?:@!$\'()*,;~'},
     "args": {
         "uri": "/",
@@ -515,7 +515,7 @@ def test_max_requests_fits_itself():
     assert_parity(answering(), [{"uri": "/"}] * 30)
     message = failure(answering(), [{"uri": "/"}] * 30, limits=Limits(max_uri_length=1, deadline=0))
     assert "requests[29]" not in message
-    assert "… and 22 more requests" in message
+    assert "\n\n… and 22 more requests: 8, 9, 10, " in message
 
 
 def test_limits_are_told():
@@ -1215,7 +1215,9 @@ def test_a_failure_is_short():
     )
     assert "\n  … and 22 more headers\n  body differs at character 1000000:\n" in message
     assert f"    alone:        …'{'a' * 20}'\n    in the batch: …'{'a' * 20}b'\n" in message
-    assert message.endswith("\n\n… and 12 more requests")
+    assert message.endswith(
+        "\n\n… and 12 more requests: 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19"
+    )
 
 
 def test_the_docstring_shows_a_failure():
@@ -1285,6 +1287,8 @@ def test_a_refused_batch():
         "  /on-fail: rollback: this endpoint has none, its operator has set no transaction",
         "  /requests/1/uri: not a path: what follows // is a host",
     ]
+    with pytest.raises(AssertionError, match=r"/requests/99/uri: .*\n  … and 20 more faults$"):
+        post_batch(BatchMiddleware(echo, limits=Limits(max_requests=120)), [{"uri": "x"}] * 120)
     with pytest.raises(AssertionError, match=r"answered 404 NOT FOUND: <!doctype html>$"):
         post_batch(demo_app(), [{"uri": "/"}])
     with pytest.raises(AssertionError, match=r'answered 200 OK: \{"index":0,'):

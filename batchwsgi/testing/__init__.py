@@ -169,7 +169,8 @@ def post_batch(
         ], on_fail="stop")
         assert order.json()["sku"] == "A1"
 
-    `app` is called in this process, as a server would call it. `requests` are items of the native
+    `app` is called in this process, as a server would call it. For Django it is the `application`
+    of `wsgi.py`, which Django's own test client bypasses. `requests` are items of the native
     format, and a `body` may be `bytes`; `headers` are those of the batch request. Other members of
     the batch document are given by name, `on_fail` for `on-fail`. A `Response` has the bytes of the
     body (a text in the charset of its `Content-Type`), and its `problem` is set where the endpoint

@@ -14,7 +14,7 @@ from batchwsgi.testing.replies import Entry
 from batchwsgi.testing.runs import Alone, Exchange, InBatch
 
 _MOST = 8
-"""How many requests are told, and how many headers of each."""
+"""How many requests are told in full, and how many headers of each."""
 _NO_MEMBER_HAS = frozenset(
     (
         "connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer "
@@ -40,22 +40,25 @@ class Comparison(NamedTuple):
 
     def report(self, items: Sequence[Item], alone: Alone, in_batch: InBatch) -> str:
         """All that differs; empty if nothing does."""
-        sections = []
+        sections = {}
         for index, item in enumerate(items):
             exchange, entry = alone.exchanges[index], in_batch.entries[index]
             lines = [*self._differences(item, exchange, entry)]
             if lines:
                 title = f"requests[{index}]: {exchange.request.method} {cut(str(item['uri']))}"
-                sections.append(_section(title, lines))
-        subjects = [f"{len(sections)} of {len(items)} requests"] if sections else []
-        sections = _most(sections, "requests")
+                sections[index] = _section(title, lines)
         cookies = [*_cookie_differences(alone.cookies, in_batch.cookies)]
+        told = [*sections.values()][:_MOST]
+        subjects = [f"{len(sections)} of {len(items)} requests"] if sections else []
+        if len(sections) > _MOST:
+            others = [str(index) for index in sections][_MOST:]
+            told.append(f"… and {len(others)} more requests: {', '.join(others)}")
         if cookies:
+            told.append(_section("cookies", cookies))
             subjects.append("the cookies that are set")
-            sections.append(_section("cookies", cookies))
         if not subjects:
             return ""
-        return "\n\n".join([f"Parity fails for {' and '.join(subjects)}:", *sections])
+        return "\n\n".join([f"Parity fails for {' and '.join(subjects)}:", *told])
 
     def _differences(self, item: Item, exchange: Exchange, entry: Entry) -> Iterator[str]:
         """What differs between the reply to a request alone, and its entry."""
@@ -72,7 +75,10 @@ class Comparison(NamedTuple):
                 f"{batched.status} in the batch{_because(other_reason)}"
             )
         if not exchange.raised and (alone.status == batched.status or batched.problem is None):
-            yield from _most([*self._header_differences(alone, batched)], "headers")
+            headers = [*self._header_differences(alone, batched)]
+            yield from headers[:_MOST]
+            if len(headers) > _MOST:
+                yield f"… and {len(headers) - _MOST} more headers"
             yield from self._body_differences(alone, batched, entry.encoding)
 
     def _header_differences(self, alone: Response, batched: Response) -> Iterator[str]:
@@ -113,12 +119,6 @@ class Comparison(NamedTuple):
 
 def _section(title: str, lines: Iterable[str]) -> str:
     return "\n  ".join([title, *lines])
-
-
-def _most(lines: list[str], name: str) -> list[str]:
-    """The first of `lines`, and how many there are more."""
-    more = len(lines) - _MOST
-    return [*lines[:_MOST], f"… and {more} more {name}"] if more > 0 else lines
 
 
 def _reason(response: Response, error: str | None) -> str:

@@ -50,6 +50,8 @@ def _refusal(reply: Response) -> str:
         lines = [f"{said}: {document['detail']}"]
         for fault in document.get("errors", []):
             lines.append(f"  {fault['pointer']}: {fault['detail']}")
+        if "more" in document:
+            lines.append(f"  … and {document['more']} more faults")
     except (ValueError, LookupError, TypeError):
         return f"{said}: {cut(reply.body.decode(errors='replace'))}"
     return "\n".join(lines)

@@ -244,6 +244,7 @@ BODIES = {
     "not JSON, not UTF-8": ("application/json", b"{\xff}"),
     "text": ("text/plain", "caf\xe9\r\n\0\x1b\u2028".encode()),
     "latin-1": ("text/html; charset=iso-8859-1", "caf\xe9".encode("latin-1")),
+    "latin-1 that could be UTF-8": ("text/html; charset=latin-1", b"caf\xc3\xa9"),
     "byte order mark": ("text/csv", b"\xef\xbb\xbfa,b"),
     "UTF-16, big end first": ("text/plain; charset=utf-16", b"\xfe\xff\x00a\x00\xe9"),
     "Shift JIS": ("text/plain; charset=shift_jis", "\u65e5\u672c".encode("shift_jis")),

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
 __all__ = ["assert_parity", "post_batch"]
 
-Headers = Mapping[str, str] | Iterable[tuple[str, str]]
+HeaderFields = Mapping[str, str] | Iterable[tuple[str, str]]
 
 _SAME = "make_app gave the same application twice: the second run found what the first had left."
 _THREADS = (
@@ -70,7 +70,7 @@ def assert_parity(
     make_app: Callable[[], WSGIApplication],
     requests: Iterable[Item],
     *,
-    headers: Headers = (),
+    headers: HeaderFields = (),
     threads: int = 0,
     ignore_headers: Iterable[str] = ("Date", "Expires", "Last-Modified"),
     normalize: Callable[[bytes], bytes] | None = None,
@@ -158,7 +158,7 @@ def post_batch(
     requests: Iterable[Item],
     *,
     path: str = "/batch",
-    headers: Headers = (),
+    headers: HeaderFields = (),
     **members: object,
 ) -> list[Response]:
     """Post a batch to `app`, which has the endpoint at `path`; gives the reply to each request.
@@ -184,7 +184,7 @@ def post_batch(
     return [entry.response for entry in entries_of(reply)]
 
 
-def _inherited(headers: Headers) -> list[tuple[str, str]]:
+def _inherited(headers: HeaderFields) -> list[tuple[str, str]]:
     """The header lines. Raises `ValueError` for one that members do not inherit."""
     pairs = _pairs(headers)
     for name, value in pairs:
@@ -206,7 +206,7 @@ def _ignored(names: Iterable[str], is_normalized: bool, options: Options) -> fro
     return frozenset(ignored)
 
 
-def _pairs(headers: Headers) -> list[tuple[str, str]]:
+def _pairs(headers: HeaderFields) -> list[tuple[str, str]]:
     return [*headers.items()] if isinstance(headers, Mapping) else [*headers]
 
 

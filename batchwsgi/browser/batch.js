@@ -6,168 +6,128 @@
  *     const [me, orders] = await Promise.all([fetch("/user/~me"), fetch("/orders")]); // one POST
  *
  * What the batch format cannot carry faithfully goes on its own, by the real `fetch`. Nothing is sent twice that may
- * have run. First what becomes of a call and of a batch, then how a call is written, then how a reply is read.
+ * have run, unless its method is safe. Below stand the way of a call, how it is written, and how its answer is read.
  *
- * @typedef {{size: number, time: number, status: number}} Report `time` in ms; `status` is 0 if there was no answer
  * @typedef {{endpoint?: string | URL, wait?: number, maxRequests?: number, maxBytes?: number,
- *   fetch?: typeof globalThis.fetch, onBatch?: (report: Report) => void}} Options
- * @typedef {{request: Request, body?: ArrayBuffer, item?: string, read?: Promise<void>, reject: (reason: any) => void,
- *   resolve: (response: Response | Promise<Response>) => void}} Call `item` is its part of the document, if it has one
- * @typedef {{status: number, headers: Headers, encoding?: string, body: string}} Entry `body` as JSON text
+ *   fetch?: typeof globalThis.fetch, onBatch?: (report: {size: number, time: number, status: number}) => void}} Options
+ * @typedef {{request: Request, item: Promise<string | undefined>, text?: string, resolve: (answer?: Answer) => void,
+ *   reject: (reason: unknown) => void}} Call `item` becomes its `text` in the batch; without one it goes on its own
+ * @typedef {{status: number, headers: Headers, body: BodyInit, problem: string}} Answer
  */
 
-// The middleware writes its own path here: the module cannot tell the mount from its URL otherwise.
+// The middleware writes its own path here: the module cannot tell it from the mount, which stands before it in URLs.
 const PATH = "/batch";
 
-const [MAX_DEPTH, MAX_DIGITS, MAX_URI] = [29, 100, 4094]; // the endpoint's; a body is three levels down of its 32
-const BODY_PATIENCE = 50; // ms for the body of a `Request`, which can be a stream that does not end
-const FRAME = '{"requests":[]}'.length - 1; // each item is counted with a comma, and the first has none
-const SAFE = ["GET", "HEAD", "OPTIONS"];
-const BODY_HEADERS = ["content-encoding", "content-language", "content-location", "content-type"];
 // What the endpoint refuses in a uri, though a browser sends it: one of these would cost the others their batch.
-const UNSENDABLE = /\\|%(?![0-9a-f]{2})|^\/\/|^[^?]*%(2f|5c|[01][0-9a-f]|7f)/i;
-const TEXT_TYPE = /^(text\/.*|.*\+xml|application\/(xml|(x-)?javascript|ecmascript|x-www-form-urlencoded))$/;
-const JSON_TYPE = /^\s*(application\/json|[^;]*\+json)\s*(;|$)/i;
-const TOKEN = /("[^"\\]*(?:\\.[^"\\]*)*")(\s*:)?|[{}[\],]|[^\s"{}[\]:,]+/g; // a name has its colon with it
+const UNSENDABLE = /^.{4095}|\\|%(?![0-9a-f]{2})|^\/\/|^[^?]*(%(2f|5c|[01][0-9a-f]|7f)|\/(\.|%2e){1,2}(;|%3b))/i;
+const BODY_PATIENCE = 50; // ms for the body of a `Request`, which can be a stream that does not end
+const MAX_DEPTH = 29; // of JSON: the endpoint takes 32 levels, and three of them are around a body
+const SAME_NUMBER = /^(?!-0$)-?(\d{1,100}|[\d.]{1,16})$/; // the endpoint takes it, and writes the same number
+const TOKEN = /("[^"\\]*(?:\\.[^"\\]*)*")(\s*:)?|[{}[\],]|[^\s"{}[\]:,]+/g; // of JSON; a name has its colon with it
+const JSON_TYPE = /^(application\/json|[^;]*\+json)\s*(;|$)/i;
+const TEXT_TYPE = /^(text\/|([^;]*\+xml|application\/(xml|(x-)?javascript|ecmascript|x-www-form-urlencoded))\s*(;|$))/i;
+const OTHER_CHARSET = /(;\s*charset[\s*\d]*=\s*)(?!"?utf-?8"?\s*(?:;|$))("[^"]*"|[^;\s]*)/i; // other than UTF-8
+// What the endpoint itself answers for a member: it has not run, or has an answer that cannot be had here.
+const NOT_RUN = /^503 (deadline|reply-limit)$/;
+const NOT_RUN_OR_NOT_HERE = /^(503 (deadline|reply-limit)|502 (too-large|offloaded)|504 timeout)$/;
+const BODY_HEADERS = ["content-encoding", "content-language", "content-location", "content-type"];
 
 /**
- * A function with the signature of `fetch`. `endpoint` is this module's own URL without ".js" if it is not given; its
- * path has to end with the middleware's, for what stands before that is the mount.
+ * A function with the signature of `fetch`. `endpoint` is this module's own URL without ".js" if it is not given. Calls
+ * are collected until the next task, or for `wait` milliseconds, and sent as batches of at most `maxRequests` calls and
+ * `maxBytes` bytes. `onBatch` is told of each: how many calls, milliseconds, and the reply's status (0 if none came).
  * @param {Options} [options] @returns {typeof globalThis.fetch}
  */
 export function batching(options = {}) {
   const { wait = 0, maxRequests = 20, maxBytes = 512 * 1024, fetch: real = globalThis.fetch, onBatch } = options;
-  const endpoint = new URL(options.endpoint ?? import.meta.url.replace(/\.js(?=[?#]|$)/, ""), location.href);
-  endpoint.search = endpoint.hash = "";
-  const base = endpoint.origin + mountOf(endpoint.pathname);
-  const uriOf = (/** @type {Request} */ { url }) => url.slice(base.length).replace(/#.*/s, "");
+  const endpoint = new Request(options.endpoint ?? import.meta.url.replace(/\.js(?=[?#]|$)/, ""));
+  const { origin, pathname } = new URL(endpoint.url);
+  const mount = pathname.split("/").slice(0, 1 - PATH.split("/").length).join("/");
+  if (decoded(pathname) !== decoded(mount) + PATH) throw new TypeError(`${pathname} does not end with ${PATH}`);
   const refused = /** @type {Set<string>} names of headers */ (new Set());
-  let queue = /** @type {Call[]} */ ([]);
+  const queue = /** @type {Call[]} */ ([]);
 
   /** @type {typeof globalThis.fetch} */
   async function batchingFetch(input, init) {
     if ([FormData, Blob, ReadableStream].some((type) => init?.body instanceof type)) return real(input, init);
-    const request = attempt(() => new Request(input, init)); // takes headers and body now
-    if (!request || !joins(request)) return real(request ?? input, request ? undefined : init);
-    return new Promise((resolve, reject) => add({ request, resolve, reject }));
+    const request = new Request(input, init); // takes headers and body now, and throws what `fetch` would
+    const uri = request.url.slice((origin + mount).length).replace(/#.*/s, "");
+    if (!canJoin(request, uri)) return real(request);
+    const item = itemOf(request, uri).catch(() => undefined);
+    const answer = await new Promise((/** @type {Call["resolve"]} */ resolve, reject) => {
+      request.signal.addEventListener("abort", () => reject(request.signal.reason));
+      if (queue.push({ request, item, resolve, reject }) === 1) setTimeout(leave, wait);
+    });
+    const again = ["GET", "HEAD", "OPTIONS"].includes(request.method) ? NOT_RUN_OR_NOT_HERE : NOT_RUN;
+    if (!answer || again.test(answer.problem)) return real(request);
+    const isRedirect = [301, 302, 303, 307, 308].includes(answer.status) && answer.headers.has("location");
+    if (!isRedirect) return responseOf(request, answer);
+    return dressed(await real(await redirected(request, answer)), { redirected: true });
   }
-  /** Whether a batch can carry it, as far as that is known before its body is read. @param {Request} request */
-  function joins(request) {
-    const { url, method, headers, mode, cache, credentials, redirect, referrer, referrerPolicy } = request;
-    const uri = uriOf(request);
-    const own = decoded(new URL(url).pathname).replace(/\.js$/, "") === decoded(endpoint.pathname);
-    return url.startsWith(`${base}/`) && endpoint.origin === location.origin && !own
-      && uri.length <= MAX_URI && !UNSENDABLE.test(uri) && method === method.toUpperCase()
-      && ![...headers.keys()].some((name) => refused.has(name)) && ["cors", "same-origin"].includes(mode)
-      && ["default", "no-store"].includes(cache) && credentials !== "omit" && redirect === "follow"
-      && referrer === "about:client" && !referrerPolicy && !request.integrity && !request.keepalive
-      && !request.signal.aborted;
+
+  /** Whether a batch can carry it, as far as the body is not asked. @param {Request} request @param {string} uri */
+  function canJoin(request, uri) {
+    const { method, headers, mode, cache, credentials, redirect, referrer, referrerPolicy } = request;
+    const path = decoded(uri.replace(/\?.*/s, ""));
+    return origin === self.origin && request.url.startsWith(`${origin}${mount}/`) && !UNSENDABLE.test(uri)
+      && path !== undefined && path !== PATH && path !== `${PATH}.js` && method === method.toUpperCase()
+      && ["cors", "same-origin"].includes(mode) && ["default", "no-store"].includes(cache) && credentials !== "omit"
+      && redirect === "follow" && referrer === "about:client" && !referrerPolicy && !request.integrity
+      && !request.keepalive && !request.signal.aborted && ![...headers.keys()].some((name) => refused.has(name));
   }
-  /** @param {Call} call */
-  function add(call) {
-    const { request, reject } = call;
-    request.signal.addEventListener("abort", () => reject(request.signal.reason));
-    call.read = request.arrayBuffer().then((body) => {
-      const item = body.byteLength <= maxBytes ? itemOf(request, uriOf(request), body) : undefined;
-      Object.assign(call, { body, item });
-    }).catch(reject);
-    if (queue.push(call) === 1) setTimeout(leave, wait);
-  }
+
   /** The calls that were collected leave, in as many batches as they need. */
   async function leave() {
-    const calls = queue;
-    queue = [];
-    const patience = new Promise((resolve) => setTimeout(resolve, BODY_PATIENCE));
-    await Promise.race([Promise.all(calls.map(({ read }) => read)), patience]);
-    let [batch, size] = [/** @type {Call[]} */ ([]), FRAME];
-    for (const call of calls.filter(({ request }) => !request.signal.aborted)) {
-      const added = call.item ? new TextEncoder().encode(call.item).length + 1 : Infinity;
-      const fits = FRAME + added <= maxBytes;
-      if (fits && (batch.length >= maxRequests || size + added > maxBytes)) {
-        send(batch);
-        [batch, size] = [[], FRAME];
-      }
-      if (fits) {
-        batch.push(call);
-        size += added;
-      } else call.read?.then(() => alone(call));
+    const calls = queue.splice(0);
+    const patience = /** @type {Promise<undefined>} */ (new Promise((end) => setTimeout(end, BODY_PATIENCE)));
+    for (const call of calls) call.text = await Promise.race([call.item, patience]);
+    const fits = (/** @type {Call[]} */ some) => some.length <= maxRequests && some.every(({ text }) => text)
+      && new TextEncoder().encode(documentOf(some)).length <= maxBytes;
+    const leaving = calls.filter(({ request }) => !request.signal.aborted);
+    leaving.filter((call) => !fits([call])).forEach(({ resolve }) => resolve()); // each on its own
+    const batch = /** @type {Call[]} */ ([]);
+    for (const call of leaving.filter((call) => fits([call]))) {
+      if (!fits([...batch, call])) send(batch.splice(0));
+      batch.push(call);
     }
     send(batch);
   }
-  /** Let a call go by the real `fetch`. @param {Call} call */
-  const alone = ({ request, body, resolve }) =>
-    resolve(real(request.bodyUsed ? new Request(request, { body }) : request));
-  /** Send one batch, and settle its calls. @param {Call[]} calls */
+
+  /** @param {Call[]} calls */
   async function send(calls) {
-    if (calls.length < 2) return calls.forEach(alone);
+    if (calls.length < 2) return calls.forEach(({ resolve }) => resolve()); // on its own
     const [started, control] = [performance.now(), new AbortController()];
-    const signals = calls.map(({ request }) => request.signal);
-    const abortIfAll = () => signals.every(({ aborted }) => aborted) && control.abort();
-    signals.forEach((signal) => signal.addEventListener("abort", abortIfAll));
-    const body = `{"requests":[${calls.map(({ item }) => item).join()}]}`;
-    const init = { method: "POST", headers: { "Content-Type": "application/json" }, body, signal: control.signal };
+    const abortIfAll = () => calls.every(({ request }) => request.signal.aborted) && control.abort();
+    calls.forEach(({ request }) => request.signal.addEventListener("abort", abortIfAll));
+    const init = { method: "POST", headers: { "Content-Type": "application/json" }, signal: control.signal };
     let status = 0;
     try {
-      const outer = await real(endpoint.href, init);
-      status = outer.status;
-      settle(calls, outer, await outer.arrayBuffer());
+      const reply = await real(origin + pathname, { ...init, body: documentOf(calls) });
+      status = reply.status;
+      const answers = answersIn(reply, await reply.arrayBuffer(), calls.length);
+      calls.forEach(({ resolve }, index) => resolve(answers[index]));
     } catch (error) {
       calls.forEach(({ reject }) => reject(new TypeError("Failed to fetch", { cause: error })));
     }
     const report = { size: calls.length, time: performance.now() - started, status };
     if (onBatch) queueMicrotask(() => onBatch(report)); // what it throws changes nothing here
   }
-  /** @param {Call[]} calls @param {Response} outer @param {ArrayBuffer} content */
-  function settle(calls, { status, headers }, content) {
-    const text = new TextDecoder().decode(content);
+
+  /** The answer to each of `count` calls; none if the batch was refused. Throws if this is no reply to one.
+   * @param {Response} reply @param {ArrayBuffer} body @param {number} count @returns {Answer[]} */
+  function answersIn({ status, headers }, body, count) {
+    const text = new TextDecoder().decode(body);
     const problem = problemOf(headers, text);
     if ([404, 405, 411, 413, 415].includes(status) || /Nothing was executed\.$/.test(problem.detail)) {
-      for (const { pointer } of problem.errors ?? []) {
-        const name = /^\/requests\/\d+\/headers\/(.+)$/.exec(pointer)?.[1];
-        if (name) refused.add(name.replaceAll("~1", "/").replaceAll("~0", "~").toLowerCase());
+      for (const fault of [problem.errors].flat()) {
+        const name = /^\/requests\/\d+\/headers\/(.+)$/.exec(fault?.pointer)?.[1];
+        if (name) refused.add(name.replaceAll("~0", "~").toLowerCase());
       }
-      calls.forEach(alone);
-    } else if (status === 200) {
-      const entries = entriesOf(text, calls.length);
-      calls.forEach((call, index) => settleOne(call, entries[index]));
-    } else {
-      calls.forEach(({ request, resolve }) => resolve(responseOf(request, status, headers, content)));
+      return [];
     }
-  }
-  /** @param {Call} call @param {Entry} entry */
-  function settleOne(call, entry) {
-    const { status, headers } = entry;
-    const why = `${status} ${problemOf(headers, entry.body).type}`.replace("urn:problem-type:batchwsgi:", "");
-    const isSafe = SAFE.includes(call.request.method);
-    if (["503 deadline", "503 reply-limit"].includes(why) || (why === "502 too-large" && isSafe)) alone(call);
-    else if ([301, 302, 303, 307, 308].includes(status) && headers.has("location")) call.resolve(follow(call, entry));
-    else call.resolve(responseOf(call.request, status, headers, bytesOf(entry)));
-  }
-  /** Follow a redirect (Fetch standard, "HTTP-redirect fetch"). @param {Call} call @param {Entry} entry */
-  async function follow({ request, body }, { status, headers }) {
-    // The entry shows a header's bytes as latin-1; browsers take what is not ASCII in it for UTF-8.
-    const location = Uint8Array.from(headers.get("location") ?? "", (char) => char.charCodeAt(0));
-    const target = new URL(new TextDecoder().decode(location), request.url);
-    if (!/^https?:$/.test(target.protocol)) throw new TypeError(`Failed to fetch: a redirect to ${target.protocol}`);
-    const { method, credentials, cache, mode, signal } = request;
-    const becomesGet = status === 303 ? !["GET", "HEAD"].includes(method) : status < 303 && method === "POST";
-    const kept = new Headers(request.headers);
-    if (becomesGet) BODY_HEADERS.forEach((name) => kept.delete(name));
-    if (target.origin !== endpoint.origin) kept.delete("authorization");
-    const content = becomesGet || !body?.byteLength ? null : body;
-    const same = { headers: kept, credentials, cache, mode, signal };
-    const again = new Request(target, { ...same, method: becomesGet ? "GET" : method, body: content });
-    return dressed(await real(again), { redirected: true });
+    return status === 200 ? entriesOf(text, count) : Array(count).fill({ status, headers, body, problem: "" });
   }
   return batchingFetch;
-}
-
-/** What stands before the middleware's path in the endpoint's. @param {string} path */
-function mountOf(path) {
-  const segments = path.split("/");
-  const own = segments.splice(1 - PATH.split("/").length).join("/");
-  if (`/${decoded(own)}` !== PATH) throw new TypeError(`batching: the endpoint ${path} does not end with ${PATH}`);
-  return segments.join("/");
 }
 
 /** What it returns; undefined if it throws. @template T @param {() => T} compute */
@@ -179,108 +139,103 @@ function attempt(compute) {
   }
 }
 
-/** A path without percent escapes. @param {string} path */
-const decoded = (path) => attempt(() => decodeURIComponent(path)) ?? path;
-
-/** Its part of the document, if it can be. @param {Request} request @param {string} uri @param {ArrayBuffer} body */
-function itemOf({ method, headers }, uri, body) {
-  const lines = [...headers].map(([name, value]) => `${JSON.stringify(name)}:${quoted(value)}`);
-  const value = body.byteLength ? valueOf(headers.get("content-type") ?? "", body) : "";
-  const member = value && `,"body":${value}`;
-  return member === undefined ? member : `{"method":"${method}","uri":${quoted(uri)},"headers":{${lines}}${member}}`;
-}
-
-/** The JSON text that stands for a body of that type, if any can. @param {string} type @param {ArrayBuffer} body */
-function valueOf(type, body) {
-  const [essence, ...parameters] = type.toLowerCase().split(";").map((part) => part.trim());
-  if (!essence || type.includes(",") || type.length > 1024) return undefined;
-  const bytes = new Uint8Array(body);
-  const isJSON = JSON_TYPE.test(type);
-  const latin1 = () => bytes.reduce((text, byte) => text + String.fromCharCode(byte), "");
-  if (!isJSON && !TEXT_TYPE.test(essence)) return JSON.stringify(btoa(latin1()));
-  if (parameters.some((part) => /^charset/.test(part) && !/^charset="?utf-?8"?$/.test(part))) return undefined;
-  const text = attempt(() => new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes));
-  return text === undefined ? text : isJSON ? attempt(() => strict(text)) : quoted(text);
-}
-
+/** A path without percent escapes; undefined if they are not of UTF-8. @param {string} path */
+const decoded = (path) => attempt(() => decodeURIComponent(path));
 /** A text as a JSON string in which nothing is a reference. @param {string} text */
 const quoted = (text) => JSON.stringify(text.replace(/\{(?=\$+responses\.)/g, "{$$"));
+/** A problem document (RFC 9457), if this is one; else nothing. @param {Headers} headers @param {string} text */
+const problemOf = (headers, text) => /^application\/problem\+json/i.test(headers.get("content-type") ?? "")
+  && attempt(() => JSON.parse(text)) || {};
+const bytesOf = (/** @type {string} */ latin1) => Uint8Array.from(latin1, (char) => char.charCodeAt(0));
+const latin1Of = (/** @type {Uint8Array} */ bytes) => bytes.reduce((all, byte) => all + String.fromCharCode(byte), "");
+const documentOf = (/** @type {Call[]} */ calls) => `{"requests":[${calls.map(({ text }) => text).join()}]}`;
+
+/** A request's part of the document. Rejects if it can have none. @param {Request} request @param {string} uri */
+async function itemOf(request, uri) {
+  const { method, headers } = request;
+  const lines = [...headers].map(([name, value]) => `${JSON.stringify(name)}:${quoted(value)}`);
+  const body = new Uint8Array(await request.clone().arrayBuffer());
+  const member = body.length ? `,"body":${valueOf(body, headers.get("content-type") ?? "")}` : "";
+  return `{"method":"${method}","uri":${quoted(uri)},"headers":{${lines}}${member}}`;
+}
+
+/** The JSON text for a body of that type. Throws if there is none. @param {Uint8Array} body @param {string} type */
+function valueOf(body, type) {
+  if (!type || type.includes(",") || type.length > 1024) throw new Error("the endpoint does not know such a type");
+  if (!JSON_TYPE.test(type) && !TEXT_TYPE.test(type)) return `"${btoa(latin1Of(body))}"`;
+  if (OTHER_CHARSET.test(type)) throw new Error("this text is not UTF-8");
+  const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(body);
+  return JSON_TYPE.test(type) ? strict(text) : quoted(text);
+}
 
 /** JSON text as it is, but for what looks like a reference. Throws at what is refused. @param {string} text */
 function strict(text) {
   JSON.parse(text);
   const open = /** @type {Set<string>[]} the names in each object or array around */ ([]);
   return text.replace(TOKEN, (token, string, colon) => {
-    if ("{[".includes(token) && open.push(new Set()) > MAX_DEPTH) throw new Error("too many levels");
+    if ("{[".includes(token)) open.push(new Set());
     if ("}]".includes(token)) open.pop();
-    if (/^[-\d]/.test(token) && !isExact(token)) throw new Error("a number that is refused, or would change");
-    if (!string) return token;
-    const value = JSON.parse(string);
-    if (/\p{Surrogate}/u.test(value)) throw new Error("a lone surrogate");
-    if (!colon) return value.includes("{$") ? quoted(value) : token;
-    if (open[open.length - 1].has(value)) throw new Error("a name stands twice");
-    open[open.length - 1].add(value);
-    return token;
+    const value = string && JSON.parse(string);
+    const isTwice = colon && open[open.length - 1].has(value);
+    const changes = /^[-\d]/.test(token) && !SAME_NUMBER.test(token) && String(Number(token)) !== token;
+    if (isTwice || changes || open.length > MAX_DEPTH || /\p{Surrogate}/u.test(value)) throw new Error(token);
+    if (colon) open[open.length - 1].add(value);
+    return string && !colon && value.includes("{$") ? quoted(value) : token;
   });
 }
 
-/** Whether the endpoint takes a number and writes the same one. @param {string} number */
-function isExact(number) {
-  const digits = number.replace(/\D/g, "").length;
-  if (/^-?\d+$/.test(number)) return digits <= MAX_DIGITS && number !== "-0";
-  return Number.isFinite(Number(number)) && (digits <= 15 || String(Number(number)) === number);
-}
-
-/** The members of a problem document, if it is one. @param {Headers} headers @param {string} text */
-function problemOf(headers, text) {
-  const isProblem = /^application\/problem\+json/i.test(headers.get("content-type") ?? "");
-  return (isProblem && attempt(() => JSON.parse(text))) || {};
-}
-
-/** The entries of a reply to `count` calls; throws if it is none. @param {string} text @param {number} count */
+/** The answers in a reply to `count` calls. Throws if this is none. @param {string} text @param {number} count */
 function entriesOf(text, count) {
-  const responses = /** @type {Record<string, any>[]} */ (JSON.parse(text).responses);
-  const bodies = bodiesOf(text);
-  if (responses.length !== count || bodies.length !== count) throw new TypeError("This is no reply to the batch.");
-  return responses.map(({ status_code, headers, encoding }, index) => {
-    if (!/^[1-9]\d\d$/.test(status_code)) throw new TypeError(`${status_code} is no status.`);
-    return { status: Number(status_code), headers: new Headers(headers), encoding, body: bodies[index] };
-  });
-}
-
-/** The JSON text of each entry's body, with the blanks that the application sent around it. @param {string} text */
-function bodiesOf(text) {
-  const bodies = [];
-  let [depth, begin] = [0, -1];
-  for (const { 0: token, 1: string, 2: colon, index = 0 } of text.matchAll(TOKEN)) {
+  const bodies = /** @type {string[]} as JSON, with the blanks that the application sent around it */ ([]);
+  let [depth, begin, name] = [0, 0, ""];
+  for (const { 0: token, 1: string, 2: colon, index } of text.matchAll(TOKEN)) {
     if ("{[".includes(token)) depth++;
-    if (depth === 3 && begin >= 0 && ",}".includes(token)) {
-      bodies.push(text.slice(begin, index));
-      begin = -1;
-    }
-    if (depth === 3 && colon && string === '"body"') begin = index + token.length; // an entry's own, not one inside
+    if (depth === 3 && colon) [begin, name] = [index + token.length, string]; // a member of an entry
+    if (depth === 3 && ",}".includes(token) && name === '"body"') bodies.push(text.slice(begin, index));
     if ("}]".includes(token)) depth--;
   }
-  return bodies;
+  const entries = /** @type {any[]} */ (JSON.parse(text).responses);
+  if (entries.length !== count || bodies.length !== count) throw new TypeError("This is no reply to the batch.");
+  return entries.map((entry, index) => answerOf(entry, bodies[index]));
 }
 
-/** The body as the application sent it; text becomes UTF-8, and `headers` then say so. @param {Entry} entry */
-function bytesOf({ headers, encoding, body }) {
-  const type = headers.get("content-type") ?? "";
-  if (encoding === "base64") return Uint8Array.from(atob(JSON.parse(body)), (char) => char.charCodeAt(0));
-  // An empty body is null too, but that of JSON is four bytes.
-  const isEmpty = body.trim() === "null" && (!JSON_TYPE.test(type) || headers.get("content-length") === "0");
-  const bytes = new TextEncoder().encode(encoding === "text" ? JSON.parse(body) : isEmpty ? "" : body);
-  const charset = /(;\s*charset\s*=\s*)("[^"]*"|[^;\s]*)/i;
-  if (encoding === "text" && !/^("?)utf-?8\1$/i.test(charset.exec(type)?.[2] ?? "utf-8")) {
-    headers.set("content-type", type.replace(charset, "$1utf-8"));
-    if (headers.has("content-length")) headers.set("content-length", `${bytes.length}`);
+/** The body becomes what the application sent; text becomes UTF-8, and its type then says so.
+ * @param {any} entry @param {string} json its body */
+function answerOf({ status_code: status, headers: fields, encoding }, json) {
+  if (!/^[1-9]\d\d$/.test(status)) throw new TypeError(`${status} is no status.`);
+  const headers = new Headers(fields);
+  const [type, length] = [headers.get("content-type") ?? "", headers.get("content-length")];
+  const isEmpty = json.trim() === "null" && (!JSON_TYPE.test(type) || length === "0"); // else it is the four bytes
+  const text = encoding ? JSON.parse(json) : isEmpty ? "" : json;
+  const bytes = encoding === "base64" ? bytesOf(atob(text)) : new TextEncoder().encode(text);
+  if (encoding === "text" && OTHER_CHARSET.test(type)) {
+    headers.set("content-type", type.replace(OTHER_CHARSET, "$1utf-8"));
+    if (length) headers.set("content-length", `${bytes.length}`);
   }
-  return bytes;
+  const coding = /** @type {any} */ (headers.get("content-encoding")?.toLowerCase()); // `fetch` undoes it
+  const decoder = attempt(() => new DecompressionStream(coding));
+  const body = decoder && bytes.length ? new Blob([bytes]).stream().pipeThrough(decoder) : bytes;
+  const problem = `${status} ${problemOf(headers, json).type}`.replace("urn:problem-type:batchwsgi:", "");
+  return { status: Number(status), headers, body, problem };
 }
 
-/** @param {Request} request @param {number} status @param {Headers} headers @param {BodyInit} body */
-function responseOf({ url, method }, status, headers, body) {
+/** The request after a redirect (Fetch, "HTTP-redirect fetch"). @param {Request} request @param {Answer} answer */
+async function redirected(request, { status, headers }) {
+  // The entry shows a header's bytes as latin-1; browsers take what is not ASCII in it for UTF-8.
+  const target = new URL(new TextDecoder().decode(bytesOf(headers.get("location") ?? "")), request.url);
+  if (!/^https?:$/.test(target.protocol)) throw new TypeError(`Failed to fetch: a redirect to ${target.protocol}`);
+  const { method, credentials, cache, mode, signal } = request;
+  const becomesGet = status === 303 ? !["GET", "HEAD"].includes(method) : status < 303 && method === "POST";
+  const body = await request.arrayBuffer();
+  const sent = becomesGet ? { method: "GET" } : { method, body: body.byteLength ? body : null };
+  const next = new Request(target, { ...sent, headers: request.headers, credentials, cache, mode, signal });
+  if (becomesGet) BODY_HEADERS.forEach((name) => next.headers.delete(name));
+  if (target.origin !== self.origin) next.headers.delete("authorization");
+  return next;
+}
+
+/** @param {Request} request @param {Answer} answer */
+function responseOf({ url, method }, { status, headers, body }) {
   const content = method === "HEAD" || [204, 205, 304].includes(status) ? null : body;
   const plain = status >= 200 && status <= 599 ? status : 200; // `Response` takes no others
   const own = { status, ok: status >= 200 && status <= 299, url: url.replace(/#.*/s, ""), type: "basic" };

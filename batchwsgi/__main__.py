@@ -17,6 +17,7 @@ from urllib.parse import quote
 from werkzeug.serving import make_server
 
 from batchwsgi import __version__, demo, wsgi
+from batchwsgi.browser import Example
 from batchwsgi.middleware import BatchMiddleware
 
 if TYPE_CHECKING:
@@ -147,9 +148,9 @@ def _misfit(function: Callable[..., object], *arguments: str) -> str:
 
 
 class _Demo(BatchMiddleware):
-    """The demo's endpoint, whose console begins with the demo's own batch."""
+    """The demo's endpoint, whose console begins with the demo's own batch, sent by Ada."""
 
-    example = demo.BATCH
+    example = Example(demo.BATCH, f"Authorization: Bearer {demo.TOKEN}")
 
 
 def _greeting(name: str | None, path: str, port: int, console: bool) -> str:

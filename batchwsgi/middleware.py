@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 from werkzeug.exceptions import ClientDisconnected
 from werkzeug.wsgi import LimitedStream
 
-from batchwsgi.browser import EXAMPLE, Pages
+from batchwsgi.browser import Example, Pages
 from batchwsgi.dialects import (
     Dialect,
     Native,
@@ -80,8 +80,8 @@ class BatchMiddleware:
     Raises `TypeError` or `ValueError` for an option that cannot be right.
     """
 
-    example: ClassVar[str] = EXAMPLE
-    """The batch that the console's editor has at first."""
+    example: ClassVar[Example] = Example()
+    """What the console begins with."""
 
     def __init__(
         self,

@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "discovery": "dialects model rules",
     "middleware": "browser dialects discovery errors executors model options rules run wsgi",
     "": "middleware model options wsgi",
-    "__main__": "demo middleware wsgi",
+    "__main__": "browser demo middleware wsgi",
     # What compares a member with the same request alone shares no code with what sends members.
     "testing": "dialects middleware model options wsgi "
     "testing.calls testing.comparison testing.items testing.replies testing.runs",

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from hashlib import sha256
+from html import unescape
 
 import pytest
 
 from batchwsgi import BatchMiddleware
+from batchwsgi.browser import Example
 from batchwsgi.dialects import Native, ODataMultipart
 
 from .support import ask, batch, echo, environ
@@ -63,11 +65,13 @@ def test_the_policy_of_the_console():
 
 
 def test_the_example_of_the_console():
-    class Example(BatchMiddleware):
-        example = '{"requests": [{"uri": "/<a>&"}]}'
+    class Demo(BatchMiddleware):
+        example = Example('["/<a>&\\1"]', "X: </textarea>")
 
-    page = ask(Example(echo, console=True), environ(path=PAGE)).body.decode()
-    assert "{&quot;requests&quot;: [{&quot;uri&quot;: &quot;/&lt;a&gt;&amp;&quot;}]}" in page
+    page = ask(Demo(echo, console=True), environ(path=PAGE)).body.decode()
+    fields = re.findall(r"<textarea[^>]*>(.*?)</textarea>", page, re.DOTALL)
+    assert [unescape(text) for text in fields[:2]] == [*Demo.example]
+    assert not {"<", ">"}.intersection("".join(fields))
 
 
 def test_what_is_not_asked_for_is_not_served():

@@ -22,12 +22,16 @@ if TYPE_CHECKING:
 _PATH = 'const PATH = "/batch";'
 """The line of `batch.js` that the endpoint's own path is written into: the module cannot tell it
 from the mount."""
-_EXAMPLE = re.compile(r'(<template id="example">).*?(</template>)', re.DOTALL)
 _SCRIPT = re.compile(r"<script[^>]*>(.*?)</script>", re.DOTALL)
 _STYLE = re.compile(r"<style[^>]*>(.*?)</style>", re.DOTALL)
 
-EXAMPLE = '{"requests": [\n  {"uri": "/"}\n]}'
-"""The batch that the console's editor has at first."""
+
+class Example(NamedTuple):
+    """What the console's fields have at first, which is sent to try the endpoint."""
+
+    batch: str = '{"requests": [\n  {"uri": "/"}\n]}'
+    headers: str = ""
+    """Of the batch as a whole, one a line."""
 
 
 class Page(NamedTuple):
@@ -41,10 +45,15 @@ class Page(NamedTuple):
 class Pages:
     """What is served for browsers: at `{path}.js` the client, at `path` the console.
 
-    `path` is the endpoint's own, decoded; `example` is the batch to begin with.
+    `path` is the endpoint's own, decoded.
     """
 
-    def __init__(self, path: str, console: bool, example: str = EXAMPLE) -> None:
+    def __init__(
+        self,
+        path: str,
+        console: bool,
+        example: Example = Example(),  # noqa: B008 # immutable
+    ) -> None:
         script = _File("text/javascript", _client(path))
         self._files = {_path_info(f"{path}.js"): script}
         if console:
@@ -94,9 +103,13 @@ def _client(path: str) -> str:
     return _read("batch.js").replace(_PATH, f"const PATH = {json.dumps(path)};")
 
 
-def _console(example: str) -> str:
-    """The page, with the batch to begin with."""
-    return _EXAMPLE.sub(lambda found: found[1] + escape(example) + found[2], _read("console.html"))
+def _console(example: Example) -> str:
+    """The page, with the example in its fields."""
+    page = _read("console.html")
+    for name, text in example._asdict().items():
+        before, field, after = re.split(rf'(<textarea id="{name}"[^>]*>)[^<]*', page)
+        page = before + field + escape(text) + after
+    return page
 
 
 def _policy(page: str) -> str:

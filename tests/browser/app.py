@@ -1,36 +1,60 @@
-"""The application that the browser's tests run on, with all kinds of replies.
+"""The application that the tests of `batching` run on, with all kinds of replies.
 
-`/reply` answers what its query says. `/echo` answers what it was asked, `/log` what arrived so far.
-What `/fake/…` says is no batch endpoint, but a module is served there that takes it for one.
+`/reply` answers what its query says, `/echo` what it was asked, `/log` what arrived so far. `/wait`
+answers when `/end` has been asked for. What `/fake/…` says is no batch endpoint, but a module is
+served there that takes it for one.
 """
 
 from __future__ import annotations
 
 import json
-import time
+import threading
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs
 
-from batchwsgi import BatchMiddleware
-from batchwsgi.browser import _client
-from batchwsgi.options import Limits
+from batchwsgi import BatchMiddleware, Limits
+from batchwsgi.browser import Pages
 
 Answer = tuple[int, list[tuple[str, str]], bytes]
 Environ = dict[str, Any]
 
 LOG: list[dict[str, str]] = []
-"""What arrived, as the server got it (`outer`) and as the application did."""
+"""What arrived, at the server and at the application."""
+RUNNING: set[object] = set()
+"""One object for each request that the server has not answered yet."""
+OPEN = threading.Event()
+"""What `/wait` waits for."""
 
 HTML, JSON, PROBLEM = "text/html; charset=utf-8", "application/json", "application/problem+json"
-REFUSAL = {"title": "Bad Request", "detail": "The batch has 1 fault. Nothing was executed."}
+STRICT = "default-src 'none'; script-src 'self'; connect-src 'self'"
+"""A Content-Security-Policy under which a page can load the module, and send."""
+
+
+def _lost(status: str, name: str) -> bytes:
+    """A reply to three requests: none of their own replies can be had."""
+    problem = {"type": f"urn:problem-type:batchwsgi:{name}", "title": "It was executed"}
+    entry = {"status_code": status, "headers": {"Content-Type": PROBLEM}, "body": problem}
+    return json.dumps({"responses": [entry] * 3}).encode()
+
+
 FAKES = {
     "html": (200, HTML, b"<p>Please log in.</p>"),
     "short": (200, JSON, b'{"responses":[]}'),
-    "nonsense": (200, JSON, b'{"responses":[{"status_code":"x","headers":{},"body":null},1]}'),
-    "refused": (400, PROBLEM, json.dumps(REFUSAL).encode()),
+    "null": (200, JSON, b"null"),
+    "nonsense": (200, JSON, b'{"responses":[{"status_code":"x","headers":{},"body":null},1,2]}'),
+    "timeout": (200, JSON, _lost("504", "timeout")),
+    "offloaded": (200, JSON, _lost("502", "offloaded")),
+    "too-large": (200, JSON, _lost("502", "too-large")),
+    "refused": (
+        400,
+        PROBLEM,
+        b'{"title":"Bad Request","detail":"The batch has 1 fault. Nothing was executed."}',
+    ),
+    "odd-problem": (404, PROBLEM, b'{"detail": 1, "errors": {"a": [null]}}'),
+    "no-problem": (404, PROBLEM, b'{"detail'),
     "bad": (400, HTML, b"Bad."),
     **{str(status): (status, HTML, b"No.") for status in (401, 404, 405, 411, 413, 415, 502)},
 }
@@ -38,7 +62,8 @@ FAKES = {
 
 
 def _page(environ: Environ) -> Answer:
-    return 200, [("Content-Type", HTML)], b"<!doctype html><title>Tests</title>"
+    strict = [("Content-Security-Policy", STRICT)] * (environ["QUERY_STRING"] == "strict")
+    return 200, [("Content-Type", HTML), *strict], b"<!doctype html><title>Tests</title>"
 
 
 def _reply(environ: Environ) -> Answer:
@@ -65,9 +90,17 @@ def _echo(environ: Environ) -> Answer:
     return 200, [("Content-Type", JSON), *allowed], json.dumps(told).encode()
 
 
-def _slow(environ: Environ) -> Answer:
-    time.sleep(float(environ["QUERY_STRING"]))
+def _wait(environ: Environ) -> Answer:
+    OPEN.wait(30)
     return 200, [("Content-Type", JSON)], b"true"
+
+
+def _end(environ: Environ) -> Answer:
+    OPEN.set()
+    running = len(RUNNING) - 1  # without this one
+    if not running:
+        OPEN.clear()
+    return 200, [("Content-Type", JSON)], json.dumps({"running": running}).encode()
 
 
 def _loop(environ: Environ) -> Answer:
@@ -83,10 +116,13 @@ def _log(environ: Environ) -> Answer:
 
 def _fake(environ: Environ) -> Answer:
     path = environ["PATH_INFO"]
-    if path.endswith(".js"):
-        module = _client(path.removesuffix(".js")).encode()
-        return 200, [("Content-Type", "text/javascript")], module
-    status, content_type, body = FAKES[path.rpartition("/")[2]]
+    module = Pages(path.removesuffix(".js"), console=False).answer(environ)
+    if module is not None:
+        return 200, [("Content-Type", "text/javascript")], module.body[0]
+    name = path.rpartition("/")[2]
+    if name == "broken":  # in the middle of the reply
+        return 200, [("Content-Type", JSON), ("Content-Length", "1000")], b'{"responses":['
+    status, content_type, body = FAKES[name]
     return status, [("Content-Type", content_type)], body
 
 
@@ -94,7 +130,8 @@ ROUTES: dict[str, Callable[[Environ], Answer]] = {
     "/page": _page,
     "/reply": _reply,
     "/echo": _echo,
-    "/slow": _slow,
+    "/wait": _wait,
+    "/end": _end,
     "/loop": _loop,
     "/log": _log,
 }
@@ -121,11 +158,30 @@ def logged(app: Any, side: str) -> Any:
 
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
-        if path not in ("/log", "/page", "/favicon.ico") and not path.endswith(".js"):
+        if path not in ("/log", "/end", "/page", "/favicon.ico") and not path.endswith(".js"):
             told = {"side": side, "method": environ["REQUEST_METHOD"], "path": path}
             told["accept"] = environ.get("HTTP_ACCEPT", "")
             LOG.append({**told, "query": environ["QUERY_STRING"]})
         return app(environ, start_response)  # type: ignore[no-any-return]
+
+    return application
+
+
+def counted(app: Any) -> Any:
+    """`app`, whose requests are in `RUNNING` as long as they run; modules are for any origin."""
+
+    def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        def start(status: str, fields: list[tuple[str, str]], *error: Any) -> Any:
+            if environ["PATH_INFO"].endswith(".js"):
+                fields = [*fields, ("Access-Control-Allow-Origin", "*")]
+            return start_response(status, fields, *error)
+
+        request = object()
+        RUNNING.add(request)
+        try:
+            return [*app(environ, start)]
+        finally:
+            RUNNING.remove(request)
 
     return application
 
@@ -139,4 +195,4 @@ def _endpoints(app: Any) -> Any:
     return BatchMiddleware(app, "/a/b é", client=True)
 
 
-application = logged(_endpoints(logged(site, "application")), "server")
+application = counted(logged(_endpoints(logged(site, "application")), "server"))

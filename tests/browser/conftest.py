@@ -7,6 +7,7 @@ import shutil
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,17 @@ from ..servers.harness import Server, start
 
 CHROMIUM, DRIVER = "/usr/bin/chromium", "/usr/bin/chromedriver"
 SWITCHES = (
-    "headless=new no-sandbox disable-gpu disable-quic no-first-run disable-background-networking "
-    "disable-component-update disable-sync"
+    "headless=new no-sandbox disable-gpu disable-quic no-first-run disable-dev-shm-usage "
+    "disable-background-networking disable-component-update disable-sync window-size=1280,900"
 ).split()
-TIMEOUT = 6.0
+TIMEOUT = 30.0
 """Seconds that a script in a page may take."""
 
 HELPERS = """
 const own = ["date", "server", "connection", "via", "keep-alive", "transfer-encoding"];
 window.bytes = (text) => Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
 window.base64 = (buffer) => btoa(String.fromCharCode(...new Uint8Array(buffer)));
+window.sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 window.show = async (promise) => {
   try {
     const response = await promise;
@@ -42,7 +44,24 @@ window.show = async (promise) => {
     return { error: error?.name ?? error };
   }
 };
-window.load = (path) => import(window.mount + path);
+window.load = (path) => import(path.startsWith("http") ? path : mount + path);
+// What becomes of each case, alone and in a batch with another call.
+window.compare = async (batching, cases) => {
+  const found = { alone: {}, batched: {}, beside: [] };
+  for (const [name, call] of Object.entries(cases)) {
+    const batch = batching();
+    const [batched, beside] = await Promise.all([call(batch), batch(mount + "/echo")].map(show));
+    found.batched[name] = batched;
+    found.beside.push(beside.status);
+    found.alone[name] = await show(call(fetch));
+  }
+  return found;
+};
+// Wait until a path has arrived at the application.
+window.arrival = async (path) => {
+  while (!(await (await fetch(mount + "/log")).json()).some((line) => line.path === path
+    && line.side === "application")) await sleep(10);
+};
 """
 
 
@@ -56,10 +75,15 @@ class Site:
     def url(self) -> str:
         return f"http://{self.server.host}:{self.server.port}{self.server.mount}"
 
-    def log(self, *, clear: bool = False) -> list[dict[str, str]]:
-        """What arrived at the server, and at the application."""
-        with urllib.request.urlopen(f"{self.url}/log{'?clear' * clear}", timeout=TIMEOUT) as reply:
+    def get(self, path: str) -> Any:
+        """What the application answers, by itself."""
+        with urllib.request.urlopen(f"{self.url}{path}", timeout=TIMEOUT) as reply:
             return json.load(reply)
+
+    def log(self) -> list[dict[str, str]]:
+        """What arrived at the server, and at the application."""
+        log: list[dict[str, str]] = self.get("/log")
+        return log
 
     def posted(self, path: str = "/batch") -> int:
         """How many batches arrived."""
@@ -69,16 +93,23 @@ class Site:
         """The requests that arrived there, in order."""
         return [f"{line['method']} {line['path']}" for line in self.log() if line["side"] == side]
 
+    def end(self) -> None:
+        """Let go what waits, and wait until nothing runs: a batch that was left goes on."""
+        deadline = time.monotonic() + TIMEOUT
+        while self.get("/end")["running"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
 
 class Page:
     """A page of the application in the browser, with `fetch` and, once asked for, `batching`."""
 
-    def __init__(self, driver: Any, site: Site) -> None:
-        self._driver = driver
+    def __init__(self, driver: Any, site: Site, path: str = "/page") -> None:
+        self.driver = driver
         self.site = site
-        driver.get(f"{site.url}/page")
+        driver.get(f"{site.url}{path}")
         driver.execute_script(f"window.mount = {json.dumps(site.server.mount)};\n{HELPERS}")
-        site.log(clear=True)
+        site.get("/log?clear")
 
     def run(self, script: str, *arguments: Any, module: str = "/batch.js") -> Any:
         """What the body of an asynchronous function returns.
@@ -92,46 +123,80 @@ class Page:
               {script}
             }})().then((result) => done({{ result }}), (error) => done({{ error: `${{error}}` }}));
         """
-        answer = self._driver.execute_async_script(whole, [*arguments], module)
+        answer = self.driver.execute_async_script(whole, [*arguments], module)
         assert "error" not in answer, answer["error"]
         return answer["result"]
 
 
-@pytest.fixture(scope="session")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+@contextmanager
+def browser(profile: Path) -> Iterator[Any]:
     """A headless Chromium with an empty profile."""
-    for program in (CHROMIUM, DRIVER):
-        if shutil.which(program) is None:
-            pytest.skip(f"there is no {program}: the browser's tests need chromium and its driver")
-    webdriver = pytest.importorskip("selenium.webdriver")
+    from selenium import webdriver
+
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
-    profile: Path = tmp_path_factory.mktemp("chromium")
     for switch in [*SWITCHES, f"user-data-dir={profile}"]:
         options.add_argument(f"--{switch}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
     driver.set_script_timeout(TIMEOUT)
+    driver.set_page_load_timeout(TIMEOUT)
     try:
         yield driver
     finally:
         driver.quit()
 
 
+@contextmanager
+def offline(driver: Any) -> Iterator[None]:
+    """The browser has no network."""
+    off = {"offline": True, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    driver.execute_cdp_cmd("Network.enable", {})
+    driver.execute_cdp_cmd("Network.emulateNetworkConditions", off)
+    try:
+        yield
+    finally:
+        driver.execute_cdp_cmd("Network.emulateNetworkConditions", {**off, "offline": False})
+
+
+@pytest.fixture(scope="session")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The one browser of all these tests."""
+    for program in (CHROMIUM, DRIVER):
+        if shutil.which(program) is None:
+            pytest.skip(f"there is no {program}: the browser's tests need chromium and its driver")
+    with browser(tmp_path_factory.mktemp("chromium")) as driver:
+        yield driver
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Any]:
+    """A server with an application at a mount: started when it is first asked for."""
+    with ExitStack() as stack:
+        started: dict[tuple[str, ...], Server] = {}
+
+        def running(name: str, app: str, mount: str = "") -> Server:
+            key = name, app, mount
+            if key not in started:
+                started[key] = stack.enter_context(start(name, app, mount=mount))
+            return started[key]
+
+        yield running
+
+
 @pytest.fixture(
-    scope="session",
     params=[("waitress", ""), ("gunicorn_gthread", "/company")],
     ids=["waitress", "gunicorn-mounted"],
 )
-def site(request: pytest.FixtureRequest) -> Iterator[Site]:
+def site(request: pytest.FixtureRequest, servers: Any) -> Iterator[Site]:
     """The application on a server, at the root or under a mount."""
     name, mount = request.param
-    with start(name, "tests.browser.app:application", mount=mount) as server:
-        yield Site(server)
+    site = Site(servers(name, "tests.browser.app:application", mount))
+    yield site
+    site.end()
 
 
 @pytest.fixture
-def page(driver: Any, site: Site) -> Iterator[Page]:
+def page(driver: Any, site: Site) -> Page:
     """A new page; nothing has arrived yet."""
-    yield Page(driver, site)
-    if any("/slow" in line["path"] for line in site.log()):
-        time.sleep(2.5)  # a batch that was left goes on for as long; what it logs is not the next's
+    return Page(driver, site)

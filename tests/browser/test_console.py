@@ -6,42 +6,35 @@ import json
 import re
 import shlex
 import subprocess
+import sys
 import time
 from base64 import b64encode
 from hashlib import sha256
 from itertools import count
+from pathlib import Path
 from types import SimpleNamespace
 from urllib.request import urlopen
 
 import pytest
 
-from ..servers.harness import start
-from .console_fixtures import CHROMIUM, EVIL, JSON, MISSING, PAGE, PIXEL, browser
+import batchwsgi.browser
+from batchwsgi import demo
 
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
+from .conftest import offline
+from .console_app import EVIL, JSON, PIXEL, PROBLEMS
 
-APP = "tests.browser.console_fixtures:application"
+PAGE = Path(batchwsgi.browser.__file__).with_name("console.html")
+APP = "tests.browser.console_app:application"
 EXAMPLE = '{"requests": [\n  {"uri": "/"}\n]}'
 names = count()
 
-
-@pytest.fixture(scope="module", params=["gunicorn_gthread", "waitress"])
-def served(request):
-    with start(request.param, APP) as server:
-        yield server
+both_servers = pytest.mark.parametrize("served", ["gunicorn_gthread", "waitress"], indirect=True)
+"""For what a server has to do with; the page itself is tried on one."""
 
 
-@pytest.fixture(scope="module")
-def streaming():
-    """A server that hands on each entry as it is made; waitress keeps back 18,000 bytes."""
-    with start("gunicorn_gthread", APP) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with browser() as driver:
-        yield driver
+@pytest.fixture
+def served(request, servers):
+    return servers(getattr(request, "param", "gunicorn_gthread"), APP)
 
 
 class Console:
@@ -99,18 +92,21 @@ class Console:
 
     def rows(self):
         """What each row says, by the names of its columns."""
-        return [
-            SimpleNamespace(
-                row=row,
-                button=row.find_element("tag name", "button"),
-                bars=row.find_elements("css selector", "[role=img]"),
-                **{
-                    name: row.find_element("class name", name).text
-                    for name in "number method uri status size time".split()
-                },
-            )
-            for row in self.all("#members tbody tr")
-        ]
+        found = self.run(
+            """
+            const words = (text) => text.split(/\\s+/).join(" ").trim();
+            return [...document.querySelectorAll("#members tbody tr")].map((row) => ({
+              row, tone: row.className,
+              button: row.querySelector("button"), bars: [...row.querySelectorAll("[role=img]")],
+              ...Object.fromEntries(["number", "method", "uri", "status", "size", "time"].map(
+                (name) => [name, words(row.querySelector(`.${name}`).innerText)])),
+            }));
+            """
+        )
+        return [SimpleNamespace(**row) for row in found]
+
+    def open_all(self):
+        self.run("document.querySelectorAll('#rows .open').forEach((button) => button.click())")
 
     def opened(self, n=0):
         """What the nth row opens to."""
@@ -129,12 +125,12 @@ class Console:
 
 
 @pytest.fixture
-def console(chromium, served):
-    console = Console(chromium, served).get()
-    chromium.execute_script("localStorage.clear()")
-    chromium.get_log("browser")
+def console(driver, served):
+    console = Console(driver, served).get()
+    driver.execute_script("localStorage.clear()")
+    driver.get_log("browser")
     yield console.get()
-    log = " ".join(line["message"] for line in chromium.get_log("browser"))
+    log = " ".join(line["message"] for line in driver.get_log("browser"))
     assert "Content Security Policy" not in log
     assert "Uncaught" not in log
     assert not console.run("return Boolean(window.pwned)")
@@ -150,7 +146,6 @@ def milliseconds(text):
 
 def test_one_file_without_anything_from_outside():
     page = PAGE.read_text()
-    assert page.count('<template id="example">') == page.count("</template>") == 1
     assert len(re.findall(r"<style\b", page)) == len(re.findall(r"<script\b", page)) == 1
     markup = re.sub(r"(?s)<(script|style)\b.*?</\1>", "", page)
     assert not re.search(r"\s(style|on\w+)\s*=", markup)
@@ -250,7 +245,7 @@ def test_what_tab_did_is_undone(console):
 
 
 def test_escape_and_tab_leaves_the_editor(console):
-    for modifier, place in ((None, "headers"), (keys().SHIFT, "history")):
+    for modifier, place in ((None, "help"), (keys().SHIFT, "history")):
         console["batch"].click()
         press(console, keys().ESCAPE)
         chord(console, modifier, keys().TAB) if modifier else press(console, keys().TAB)
@@ -405,6 +400,7 @@ def test_a_local_storage_that_fails_is_said(console, failing):
 # --- see ---
 
 
+@both_servers
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 def test_a_row_for_each_member(console, stream):
     said = console.send(
@@ -430,7 +426,7 @@ def test_a_row_for_each_member(console, stream):
         ("7", "GET", "/json?7"),
         ("8", "GET", "/{$responses.1.body#/nothing}"),
     ]
-    assert [" ".join(row.status.split()) for row in rows] == [
+    assert [row.status for row in rows] == [
         "200",
         "200",
         "302",
@@ -440,8 +436,8 @@ def test_a_row_for_each_member(console, stream):
         "424 not executed: dependency-failed",
         "424 not executed: reference",
     ]
-    classes = [row.row.get_attribute("class") for row in rows]
-    assert classes == ["good", "good", "moved", "bad", "broken", "good", "idle", "idle"]
+    tones = [row.tone for row in rows]
+    assert tones == ["good", "good", "moved", "bad", "broken", "good", "idle", "idle"]
     assert rows[0].size == f"{len(JSON)} B"
     assert rows[5].size == "256 B"
     assert [bool(row.bars) for row in rows] == [True] * 6 + [False] * 2
@@ -456,17 +452,47 @@ def test_a_row_for_each_member(console, stream):
 def test_words_for_those_that_did_not_run(console):
     batch = ["/json", {"uri": "/nothing"}, "/text"]
     console.send(*batch, **{"on-fail": "stop"})
-    assert " ".join(console.rows()[2].status.split()) == "424 not executed: stopped"
+    assert console.rows()[2].status == "424 not executed: stopped"
     said = console.send(*batch, **{"on-fail": "rollback"})
-    assert said == "3 requests: 1 undone, 1 failed, 1 not executed."
-    assert " ".join(console.rows()[0].status.split()) == "424 undone: rolled-back"
+    assert said == "3 requests: 1 failed, 1 undone, 1 not executed."
+    assert console.rows()[0].status == "424 undone: rolled-back"
     assert console.rows()[0].bars
 
 
+WORDS = {
+    **dict.fromkeys(["stopped", "dependency-failed", "reference"], "not executed: "),
+    **dict.fromkeys(["unavailable", "deadline", "reply-limit"], "not executed: "),
+    **dict.fromkeys(["timeout", "offloaded", "incomplete", "too-large"], "reply lost: "),
+    "rolled-back": "undone: ",
+    "application-error": "",
+}
+
+
+def test_words_for_all_that_can_become_of_a_member(console):
+    said = console.send(*["/x"] * len(PROBLEMS), headers="X-Answer: problems")
+    assert said == "12 requests: 5 failed, 1 undone, 6 not executed."
+    assert {row.uri: row.status for row in console.rows()} == {
+        f"/{name}": f"{status} {WORDS[name]}{name}" for name, status in PROBLEMS.items()
+    }
+    idle = [row.uri for row in console.rows() if row.tone == "idle"]
+    assert len(idle) == 7
+
+
+def test_a_reply_that_is_too_large(console):
+    """One that the endpoint itself cut off: it has a bar, because it ran."""
+    console.send("/large", "/json")
+    row = console.rows()[0]
+    assert row.status == "502 reply lost: too-large"
+    assert row.bars
+    assert "Limits.max_member_size" in console.opened().text
+
+
 @pytest.fixture
-def gated(chromium, streaming):
-    """A console, and a gate that holds a member up until it is opened."""
-    console = Console(chromium, streaming).get()
+def gated(console):
+    """A console, and a gate that holds a member up until it is opened.
+
+    The server hands on each entry as it is made; waitress keeps back 18,000 bytes.
+    """
     gate = f"g{next(names)}"
 
     def open_gate():
@@ -511,11 +537,28 @@ def test_a_batch_is_cancelled(gated):
     console["send"].click()
     console.until(console["cancel"].is_displayed)
     console["cancel"].click()
-    assert console.outcome().startswith("Cancelled.")
+    assert console.outcome() == "Cancelled. The server may have run some of it."
     assert focused(console) == "send"
     assert not console["cancel"].is_displayed()
 
 
+def test_a_stream_is_cancelled_half_way(gated):
+    """What came of it stays, and nothing has moved to make room for the button."""
+    console, gate, _ = gated
+    console.write({"requests": [{"uri": "/text"}, {"uri": f"/wait/{gate}"}, {"uri": "/json"}]})
+    console["stream"].click()
+    place = console["copy"].rect
+    console["send"].click()
+    console.until(lambda: console["progress"].text == "1 of 3 done…")
+    assert console["copy"].rect == place
+    console["cancel"].click()
+    said = "Cancelled. 1 of 3 requests are answered; the server may have run others."
+    assert console.outcome() == said
+    assert [row.uri for row in console.rows()] == ["/text"]
+    assert "two" in console.opened().text
+
+
+@both_servers
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 def test_the_waterfall(console, stream):
     console.send(
@@ -538,6 +581,7 @@ def test_the_waterfall(console, stream):
         assert row.time == said[2]
 
 
+@both_servers
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 def test_what_it_took(console, stream):
     console.send("/slow?s=0.05", "/slow?s=0.04", "/nothing", stream=stream)
@@ -550,6 +594,7 @@ def test_what_it_took(console, stream):
     members = sum(milliseconds(row.time) for row in console.rows())
     expected = members + 3 * (trip - server)
     assert milliseconds(facts["one by one"]) == pytest.approx(expected, abs=4)
+    assert console["explained"].is_displayed()
 
 
 def test_a_row_opens_and_closes(console):
@@ -583,6 +628,7 @@ INDENTED = """\
 HEX = "\n".join(bytes(range(at, at + 16)).hex(" ") for at in range(0, 64, 16)) + "\n…"
 
 
+@both_servers
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize(
     ("uri", "shown"),
@@ -620,9 +666,17 @@ def test_sizes_are_of_what_was_sent(console):
 
 
 def test_a_large_body(console):
+    """Its beginning, until one asks for all: that takes a browser seconds."""
     console.send("/big.json")
-    block = console.opened().find_element("tag name", "pre")
-    assert block.get_property("textContent").count("\n") == 60_000 * 4 + 2
+    detail = console.opened()
+    block = detail.find_element("tag name", "pre")
+    assert 5_000 < block.get_property("textContent").count("\n") < 10_000
+    button = detail.find_element("tag name", "button")
+    assert button.accessible_name == "show all of it"
+    button.send_keys(keys().ENTER)
+    assert block.get_property("textContent").count("\n") == 4_000 * 4 + 2
+    assert console.driver.switch_to.active_element == block
+    assert not detail.find_elements("tag name", "button")
 
 
 @pytest.mark.parametrize(("uri", "width"), [("/png", 1), ("/svg", 40)])
@@ -720,7 +774,9 @@ def test_garbage_is_said(console):
 
 def test_a_line_that_is_no_entry_is_said(console):
     said = console.send("/json", stream=True, headers="X-Answer: no-entry")
-    assert said == "The answer cannot be read: a line of it is no entry"
+    assert said == (
+        "The reply ended early: 0 of 1 requests are answered (a line of it is no entry)."
+    )
 
 
 def test_a_refused_stream_lists_its_faults(console):
@@ -734,21 +790,40 @@ def test_a_stream_that_ends_early_is_said(console):
     assert len(console.rows()) == 1
 
 
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ("broken-stream", "The reply ended early: 1 of 2 requests are answered (network error)."),
+        ("broken-at-once", "The reply ended early: 0 of 2 requests are answered (network error)."),
+        ("broken-document", "The reply broke off after [0-9]+ bytes (network error)."),
+    ],
+)
+def test_a_connection_that_breaks_is_said(gated, answer, said):
+    """What came until then is shown."""
+    console, gate, open_gate = gated
+    console.write({"requests": [{"uri": "/json"}, {"uri": "/text"}]})
+    console.write(f"X-Answer: {answer}\nX-Gate: {gate}", "headers")
+    console["stream"].click()
+    console["send"].click()
+    if answer == "broken-stream":
+        console.until(lambda: console["progress"].text == "1 of 2 done…")
+    open_gate()
+    assert re.fullmatch(said.replace("(", r"\(").replace(")", r"\)"), console.outcome())
+    assert console.facts()["status"] == "200"
+    shown = [row.uri for row in console.rows()]
+    assert shown == ["/json"] * (answer == "broken-stream")
+
+
 def test_without_times(console):
-    console.send("/json", headers="X-Answer: proxied")
+    console.send("/json", headers="X-Answer: untimed")
     assert console.facts()["one by one"] == console.facts()["server"] == "–"
     assert console.rows()[0].time == "–"
+    assert not console["explained"].is_displayed()
 
 
 def test_no_network_is_said(console):
-    offline = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
-    console.driver.execute_cdp_cmd("Network.enable", {})
-    console.driver.execute_cdp_cmd("Network.emulateNetworkConditions", offline)
-    try:
+    with offline(console.driver):
         assert console.send("/json").startswith("No answer: ")
-    finally:
-        online = {**offline, "offline": False, "downloadThroughput": -1, "uploadThroughput": -1}
-        console.driver.execute_cdp_cmd("Network.emulateNetworkConditions", online)
     assert "1 fine" in console.send("/json")
 
 
@@ -765,8 +840,7 @@ def test_replies_run_no_script(console, stream):
         {"uri": "/echo", "method": "post", "body": EVIL, "id": "javascript"},
         stream=stream,
     )
-    for n in range(5):
-        console.opened(n)
+    console.open_all()
     time.sleep(0.2)
     assert not console.run("return Boolean(window.pwned)")
     assert not console.all("#rows script, #rows b b, #rows a, #rows svg, #rows iframe, [onerror]")
@@ -781,7 +855,7 @@ def test_refusals_and_the_history_run_no_script(console):
     console.get()
     assert console.send({"uri": f"/{EVIL}", EVIL: 1}).startswith("Refused")
     assert EVIL.replace("/", "~1") in console.all("#faults button")[0].text
-    console.send("/json", headers="X-Answer: proxied")
+    console.send("/json", headers="X-Answer: untimed")
     assert console.rows()[0].uri == "javascript:top.pwned=1"
     assert not console.all("main script, main b:not(.status b), main a, [onerror]")
 
@@ -854,7 +928,7 @@ def test_copied_without_a_clipboard(console, works):
 def test_by_keyboard_alone(console):
     order = []
     console.run("document.activeElement.blur()")
-    for _ in range(6):
+    for _ in range(7):
         press(console, keys().ESCAPE, keys().TAB)
         order.append(focused(console))
         outline = console.run(
@@ -862,7 +936,7 @@ def test_by_keyboard_alone(console):
             "return [s.outlineStyle, parseFloat(s.outlineWidth)]"
         )
         assert outline == ["solid", 3]
-    assert order == ["history", "batch", "headers", "send", "stream", "copy"]
+    assert order == ["history", "batch", "help", "headers", "send", "stream", "copy"]
     console.write({"requests": [{"uri": "/json"}, {"uri": "/text"}]})
     console.run("document.getElementById('send').focus()")
     press(console, keys().SPACE)
@@ -907,9 +981,9 @@ return [seen, low];
 
 
 @pytest.fixture(params=[False, True], ids=["light", "dark"])
-def coloured(request, chromium):
+def coloured(request, driver):
     def emulate(features):
-        chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
     scheme = "dark" if request.param else "light"
     emulate([{"name": "prefers-color-scheme", "value": scheme}])
@@ -918,11 +992,11 @@ def coloured(request, chromium):
 
 
 @pytest.fixture(params=[1280, 360], ids=["wide", "narrow"])
-def width(request, chromium):
+def width(request, driver):
     metrics = {"width": request.param, "height": 800, "deviceScaleFactor": 1, "mobile": False}
-    chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     yield request.param
-    chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def test_contrast_and_width(console, coloured, width):
@@ -941,8 +1015,7 @@ def test_contrast_and_width(console, coloured, width):
     assert dark == (coloured == "dark")
     long = "/" + "nothing" * 60
     console.send("/json", "/moved", "/error", long, {"uri": "/png", "depends-on": [3]}, "/html")
-    for n in range(6):
-        console.opened(n)
+    console.open_all()
     assert fine() > 60
     console.send({"uri": "x" * 300, "n" * 300: 1}, {"method": "x" * 300, "uri": 1})
     assert fine() > 20
@@ -951,25 +1024,40 @@ def test_contrast_and_width(console, coloured, width):
     fine()
 
 
-def test_narrow_what_came_of_it_is_in_sight(console, chromium):
+def test_narrow_what_came_of_it_is_in_sight(console, driver):
     metrics = {"width": 360, "height": 640, "deviceScaleFactor": 1, "mobile": False}
-    chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     try:
         console.send("/json")
         box = console.run("return document.getElementById('outcome').getBoundingClientRect()")
         assert 0 <= box["top"] < 640
     finally:
-        chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
-def test_under_a_mount():
-    with start("waitress", APP, mount="/api") as server, browser() as driver:
-        console = Console(driver, server)
-        console.url = f"{console.origin}/api/batch"
-        console.get()
-        assert console.send("/json") == "1 request: 1 fine."
+def test_under_a_mount(driver, servers):
+    console = Console(driver, servers("waitress", APP, "/api"))
+    console.url = f"{console.origin}/api/batch"
+    console.get()
+    assert console.send("/json") == "1 request: 1 fine."
 
 
-def test_what_is_tested():
-    version = subprocess.run([CHROMIUM, "--version"], capture_output=True, timeout=20, check=True)
-    assert version.stdout.startswith(b"Chromium")
+def test_the_demo(driver):
+    """What a newcomer sees first: everything is there to press the button."""
+    command = [sys.executable, "-m", "batchwsgi", "--port", "0"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    try:
+        port = int(re.search(r"127\.0\.0\.1:([0-9]+)", process.stdout.readline())[1])
+        console = Console(driver, SimpleNamespace(host="127.0.0.1", port=port)).get()
+        assert console["batch"].get_property("value") == demo.BATCH
+        console["send"].click()
+        assert console.outcome() == "9 requests: 7 fine, 2 failed."
+        statuses = [row.status for row in console.rows()]
+        assert statuses == "200 200 201 200 302 200 200 404".split() + ["500 application-error"]
+        picture = console.opened(6).find_element("tag name", "img")
+        assert console.until(lambda: picture.get_property("naturalWidth")) == 8
+    finally:
+        process.terminate()
+        process.communicate(timeout=20)

@@ -1,35 +1,27 @@
-"""What the tests of the console use: an application with every kind of reply, and a browser.
+"""The application that the tests of the console run on, with every kind of reply.
 
-The applications are served by real servers, which import them from here.
+`X-Answer` among the console's headers asks for an answer that is none of the endpoint's.
 """
 
 from __future__ import annotations
 
-import os
+import json
 import re
-import shutil
-import tempfile
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
-from pathlib import Path
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from flask import Flask, Response, jsonify, request
 
-import batchwsgi.browser
 from batchwsgi import BatchMiddleware, Limits
 
 from ..support import App, Environ
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
-    from selenium.webdriver import Chrome
-
-CHROMIUM, CHROMEDRIVER = "/usr/bin/chromium", "/usr/bin/chromedriver"
-MISSING = [path for path in (CHROMIUM, CHROMEDRIVER) if not os.path.exists(path)]
 
 PIXEL = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c489"
@@ -128,9 +120,14 @@ def escapes() -> Response:
     return Response('"' + "\\n" * 400_000 + '"', mimetype="application/json")
 
 
+@flask.get("/large")
+def large() -> Response:
+    return Response(b"x" * 2**21, mimetype="text/plain")
+
+
 @flask.get("/big.json")
 def big_json() -> Response:
-    return Response("[" + "[1,2]," * 60_000 + "0]", mimetype="application/json")
+    return Response("[" + "[1,2]," * 4000 + "0]", mimetype="application/json")
 
 
 @flask.route("/timed")
@@ -160,18 +157,82 @@ def open_gate(name: str) -> Response:
 
 posts: list[str] = []
 
+PROBLEMS = {
+    "stopped": "424",
+    "dependency-failed": "424",
+    "reference": "424",
+    "rolled-back": "424",
+    "unavailable": "503",
+    "deadline": "503",
+    "reply-limit": "503",
+    "application-error": "500",
+    "timeout": "504",
+    "offloaded": "502",
+    "incomplete": "502",
+    "too-large": "502",
+}
+"""What can become of a member, by its `type`, and its status."""
+
+
+def entry(uri: str, status: str = "200", body: object = None) -> dict[str, object]:
+    """An entry as the endpoint writes it."""
+    content_type = {"Content-Type": "application/problem+json"} if body else {}
+    return {
+        "method": "get",
+        "uri": uri,
+        "status_code": status,
+        "headers": content_type,
+        "body": body,
+    }
+
+
+def problems() -> Iterator[dict[str, object]]:
+    """An entry with each of them."""
+    for name, status in PROBLEMS.items():
+        yield entry(f"/{name}", status, {"type": f"urn:problem-type:batchwsgi:{name}"})
+
+
+def line(index: int, uri: str) -> bytes:
+    return json.dumps({"index": index, **entry(uri)}).encode() + b"\n"
+
+
+JSON_DOCUMENT, LINES = "application/json", "application/x-ndjson"
+ANSWERS: dict[str, tuple[str, str, list[bytes]]] = {
+    "401": ("401 Unauthorized", "text/html", [EVIL.encode()]),
+    "garbage": ("200 OK", JSON_DOCUMENT, [b'{"responses": [{"status_code": 7}, {]}']),
+    "no-entry": ("200 OK", LINES, [b'{"index": 0}\n']),
+    "cut": ("200 OK", LINES, [line(0, "/json")]),
+    # Entries without times, as somebody between may have left them.
+    "untimed": (
+        "200 OK",
+        JSON_DOCUMENT,
+        [json.dumps({"responses": [entry("javascript:top.pwned=1")]}).encode()],
+    ),
+    "problems": ("200 OK", JSON_DOCUMENT, [json.dumps({"responses": [*problems()]}).encode()]),
+}
+"""Status, type and body of what is answered in the endpoint's place."""
+BROKEN = {
+    "broken-stream": (LINES, line(0, "/json") + line(1, "/text")[:30]),
+    "broken-at-once": (LINES, b""),
+    "broken-document": (JSON_DOCUMENT, b'{"responses": ['),
+}
+"""Type and beginning of replies during which the connection breaks, once the gate is open."""
+
+
+def breaking(beginning: bytes, gate: str) -> Iterator[bytes]:
+    yield beginning
+    gates[gate].wait(20)
+    raise ConnectionError("as asked for")
+
 
 def out_of_order(gate: str) -> Iterator[bytes]:
     """Entries of a streamed reply, one in pieces; the second comes when the gate is open."""
     for index in (3, 0, 2, 1):
         if index == 1:
             gates[gate].wait(20)
-        line = b'{"index":%d,"method":"get","uri":"/%d","status_code":"200","headers":{},' % (
-            index,
-            index,
-        )
-        yield line
-        yield b'"body":null}\n'
+        whole = line(index, f"/{index}")
+        yield whole[:40]
+        yield whole[40:]
 
 
 def answers_otherwise(app: App) -> App:
@@ -184,30 +245,17 @@ def answers_otherwise(app: App) -> App:
         if environ["REQUEST_METHOD"] == "POST":
             posts.append(environ["PATH_INFO"])
         answer = environ.get("HTTP_X_ANSWER", "")
-        if answer == "401":
-            start_response("401 Unauthorized", [("Content-Type", "text/html")])
-            return [EVIL.encode()]
-        if answer == "garbage":
-            start_response("200 OK", [("Content-Type", "application/json")])
-            return [b'{"responses": [{"status_code": 7}, {]}']
-        if answer == "no-entry":
-            start_response("200 OK", [("Content-Type", "application/x-ndjson")])
-            return [b'{"index": 0}\n']
-        if answer == "cut":
-            start_response("200 OK", [("Content-Type", "application/x-ndjson")])
-            return [
-                b'{"index":0,"method":"get","uri":"/json","status_code":"200","headers":{},'
-                b'"body":null}\n'
-            ]
+        if answer in ANSWERS:
+            status, content_type, body = ANSWERS[answer]
+            start_response(status, [("Content-Type", content_type)])
+            return body
+        if answer in BROKEN:
+            content_type, beginning = BROKEN[answer]
+            start_response("200 OK", [("Content-Type", content_type)])
+            return breaking(beginning, environ["HTTP_X_GATE"])
         if re.fullmatch("g[0-9]+", answer):  # out of order
-            start_response("200 OK", [("Content-Type", "application/x-ndjson")])
+            start_response("200 OK", [("Content-Type", LINES)])
             return out_of_order(answer)
-        if answer == "proxied":  # entries without times
-            start_response("200 OK", [("Content-Type", "application/json")])
-            return [
-                b'{"responses":[{"method":"get","uri":"javascript:top.pwned=1",'
-                b'"status_code":"200","headers":{},"body":null}]}'
-            ]
         return app(environ, start_response)
 
     return outer
@@ -222,38 +270,3 @@ application = answers_otherwise(
         limits=Limits(max_requests=25, max_member_size=2**20),
     )
 )
-
-
-@contextmanager
-def browser(*, dark: bool = False, width: int = 1280, height: int = 900) -> Iterator[Chrome]:
-    """A Chromium of its own, without a window; ended and its profile removed in any case."""
-    from selenium.webdriver import Chrome, ChromeOptions
-    from selenium.webdriver.chrome.service import Service
-
-    profile = tempfile.mkdtemp(prefix="batchwsgi-chromium-")
-    options = ChromeOptions()
-    options.binary_location = CHROMIUM
-    for switch in (
-        "headless=new no-sandbox disable-gpu disable-quic no-first-run disable-dev-shm-usage "
-        "disable-background-networking disable-component-update disable-sync"
-    ).split():
-        options.add_argument(f"--{switch}")
-    options.add_argument(f"--user-data-dir={profile}")
-    options.add_argument(f"--window-size={width},{height}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = None
-    try:
-        driver = Chrome(options=options, service=Service(CHROMEDRIVER))
-        driver.set_page_load_timeout(20)
-        driver.set_script_timeout(20)
-        scheme = "dark" if dark else "light"
-        features = [{"name": "prefers-color-scheme", "value": scheme}]
-        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-        yield driver
-    finally:
-        if driver is not None:
-            driver.quit()
-        shutil.rmtree(profile, ignore_errors=True)
-
-
-PAGE = Path(batchwsgi.browser.__file__).with_name("console.html")

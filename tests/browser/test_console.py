@@ -126,8 +126,9 @@ class Console:
 
 @pytest.fixture
 def console(driver, served):
-    console = Console(driver, served).get()
-    driver.execute_script("localStorage.clear()")
+    console = Console(driver, served)
+    stored = {"origin": console.origin, "storageTypes": "local_storage"}
+    driver.execute_cdp_cmd("Storage.clearDataForOrigin", stored)
     driver.get_log("browser")
     yield console.get()
     log = " ".join(line["message"] for line in driver.get_log("browser"))
@@ -256,39 +257,40 @@ def test_escape_and_tab_leaves_the_editor(console):
     assert focused(console) == "batch"
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ('{"requests": [\n  {"uri": "/"},\n]}', "line 3, column 1: a comma"),
-        ('{"requests": [\n  {"uri" "/"}\n]}', "line 2, column 10: a colon is missing"),
-        ('{"requests": [\n\n  {uri: "/"}\n]}', "line 3, column 4: a name in double quotes"),
-        ('{"requests": [\n  {"uri": "/}\n]}', "line 2, column 11: this string does not end"),
-        ('{"a": "\\x"}', "line 1, column 8: this is no escape"),
-        ('{"a": "\t"}', "line 1, column 8: a control character"),
-        ('{"a": 01}', "line 1, column 8: a comma or “}” is missing"),
-        ('{"a": [1 2]}', "line 1, column 10: a comma or “]” is missing"),
-        ('{"a": NaN}', "line 1, column 7: no value"),
-        ("{}\n{}", "line 2, column 1: nothing may come after"),
-        ('{"a":\n', "line 2, column 1: the document ends too early"),
-        ("[1,\n2", "line 2, column 2: a comma or “]” is missing"),
-        ("\nx", "line 2, column 1: no value"),
-        ("[" * 100_000, "this nests too deep"),
-        ("  \n", "line 1: the batch is empty"),
-    ],
-)
-def test_errors_of_syntax_say_their_line(console, text, said):
+SYNTAX = [
+    ('{"requests": [\n  {"uri": "/"},\n]}', "line 3, column 1: a comma"),
+    ('{"requests": [\n  {"uri" "/"}\n]}', "line 2, column 10: a colon is missing"),
+    ('{"requests": [\n\n  {uri: "/"}\n]}', "line 3, column 4: a name in double quotes"),
+    ('{"requests": [\n  {"uri": "/}\n]}', "line 2, column 11: this string does not end"),
+    ('{"a": "\\x"}', "line 1, column 8: this is no escape"),
+    ('{"a": "\t"}', "line 1, column 8: a control character"),
+    ('{"a": 01}', "line 1, column 8: a comma or “}” is missing"),
+    ('{"a": [1 2]}', "line 1, column 10: a comma or “]” is missing"),
+    ('{"a": NaN}', "line 1, column 7: no value"),
+    ("{}\n{}", "line 2, column 1: nothing may come after"),
+    ('{"a":\n', "line 2, column 1: the document ends too early"),
+    ("[1,\n2", "line 2, column 2: a comma or “]” is missing"),
+    ("\nx", "line 2, column 1: no value"),
+    ("[" * 100_000, "line 1, column 1001: this nests too deep"),
+    ("  \n", "line 1: the batch is empty"),
+]
+
+
+def test_errors_of_syntax_say_their_line(console):
     before = console.posts()
-    console.write(text)
-    assert said in console["syntax"].text
-    assert console["syntax"].text.startswith("line ")
-    assert console["batch"].get_attribute("aria-invalid") == "true"
-    console["send"].click()
-    assert console.outcome() == f"Not sent: {console['syntax'].text}"
-    assert focused(console) == "batch"
+    for text, said in SYNTAX:
+        console.write(text)
+        shown = console["syntax"].text
+        assert said in shown
+        assert shown.startswith("line ")
+        assert console["batch"].get_attribute("aria-invalid") == "true"
+        console["send"].click()
+        assert console.outcome() == f"Not sent: {shown}"
+        assert focused(console) == "batch"
+        console.write(EXAMPLE)
+        assert console["syntax"].text == ""
+        assert console["batch"].get_attribute("aria-invalid") == "false"
     assert console.posts() == before
-    console.write(EXAMPLE)
-    assert console["syntax"].text == ""
-    assert console["batch"].get_attribute("aria-invalid") == "false"
 
 
 def test_errors_of_syntax_are_shown_as_one_types(console):
@@ -312,12 +314,12 @@ def test_headers_go_with_the_outer_request(console):
     assert '"Accept-Language": "zh"' in shown
 
 
-@pytest.mark.parametrize("text", ["X-A: 1\nno colon", "X-A: 1\n: x", "X-A: 1\nX A: 2", "\nX: 好"])
-def test_headers_that_cannot_be(console, text):
+def test_headers_that_cannot_be(console):
     before = console.posts()
-    assert console.send("/json", headers=text).startswith("Not sent: line 2: ")
-    assert console["headers"].get_attribute("aria-invalid") == "true"
-    assert focused(console) == "headers"
+    for text in ("X-A: 1\nno colon", "X-A: 1\n: x", "X-A: 1\nX A: 2", "\nX: 好"):
+        assert console.send("/json", headers=text).startswith("Not sent: line 2: ")
+        assert console["headers"].get_attribute("aria-invalid") == "true"
+        assert focused(console) == "headers"
     assert console.posts() == before
 
 
@@ -326,8 +328,7 @@ def test_headers_that_the_browser_keeps_for_itself(console):
     assert "lets no page set cookie" in console["header-syntax"].text
 
 
-@pytest.mark.parametrize("modifier", ["CONTROL", "META"])
-@pytest.mark.parametrize("field", ["batch", "headers"])
+@pytest.mark.parametrize(("modifier", "field"), [("CONTROL", "batch"), ("META", "headers")])
 def test_enter_with_control_or_command_sends(console, modifier, field):
     before = console.posts()
     console[field].click()
@@ -628,29 +629,31 @@ INDENTED = """\
 HEX = "\n".join(bytes(range(at, at + 16)).hex(" ") for at in range(0, 64, 16)) + "\n…"
 
 
+BODIES = {
+    "/json": [INDENTED],
+    "/null": ["null"],
+    "/text": ["Größe\n  two"],
+    "/html": [EVIL],
+    "/binary": [HEX],
+    "/empty": [],
+    "/escapes": ['"' + "\\n" * 400_000 + '"'],
+}
+
+
 @both_servers
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-@pytest.mark.parametrize(
-    ("uri", "shown"),
-    [
-        ("/json", INDENTED),
-        ("/null", "null"),
-        ("/text", "Größe\n  two"),
-        ("/html", EVIL),
-        ("/binary", HEX),
-        ("/empty", None),
-        ("/escapes", '"' + "\\n" * 400_000 + '"'),
-    ],
-)
-def test_bodies(console, stream, uri, shown):
-    console.send(uri, stream=stream)
-    detail = console.opened()
-    blocks = detail.find_elements("tag name", "pre")
-    assert [block.get_property("textContent") for block in blocks] == ([shown] if shown else [])
-    if shown is None:
-        assert detail.text.endswith("empty")
-    if uri == "/binary":
-        assert "256 bytes, binary" in detail.text
+def test_bodies(console, stream):
+    console.send(*BODIES, stream=stream)
+    console.open_all()
+    shown = console.run(
+        """
+        return [...document.querySelectorAll(".detail")].map((detail) => (
+          [...detail.querySelectorAll("pre")].map((block) => block.textContent)));
+        """
+    )
+    assert dict(zip(BODIES, shown, strict=True)) == BODIES
+    assert "256 bytes, binary" in console["detail-5"].text
+    assert console["detail-6"].text.endswith("empty")
 
 
 def test_a_head_has_no_body(console):

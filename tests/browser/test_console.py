@@ -393,7 +393,9 @@ def test_a_local_storage_that_fails_is_said(console, failing):
         console.get()
         assert "1 fine" in console.send("/json")
         assert "keeps no history" in console["storage"].text
-        assert "/json" in picked(console, 1)
+        console.send("/text")
+        assert "/text" in picked(console, 1)
+        assert "/json" in picked(console, 2)
     finally:
         driver.execute_cdp_cmd(remove, {"identifier": script["identifier"]})
 

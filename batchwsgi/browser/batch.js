@@ -12,7 +12,7 @@
  *   fetch?: typeof globalThis.fetch, onBatch?: (report: {size: number, time: number, status: number}) => void}} Options
  * @typedef {{request: Request, item: Promise<string | undefined>, text?: string, resolve: (answer?: Answer) => void,
  *   reject: (reason: unknown) => void}} Call `item` becomes its `text` in the batch; without one it goes on its own
- * @typedef {{status: number, headers: Headers, body: BodyInit, problem: string}} Answer
+ * @typedef {{status: number, headers: Headers, body: BodyInit, problem: string}} Answer `problem`: "503 deadline"
  */
 
 // The middleware writes its own path here: the module cannot tell it from the mount, which stands before it in URLs.

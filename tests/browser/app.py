@@ -61,9 +61,20 @@ FAKES = {
 """What is answered to a batch that is posted to `/fake/…`: status, type and body."""
 
 
+FRAME = b"""<!doctype html><script type="module">
+import { batching } from "./batch.js";
+const batch = batching();
+const replies = await Promise.all(["0", "1"].map((path) => batch(path)));
+parent.postMessage(replies.map(({ status }) => status), "*");
+</script>"""
+"""A page that tells the one around it the statuses of two calls."""
+
+
 def _page(environ: Environ) -> Answer:
-    strict = [("Content-Security-Policy", STRICT)] * (environ["QUERY_STRING"] == "strict")
-    return 200, [("Content-Type", HTML), *strict], b"<!doctype html><title>Tests</title>"
+    kind = environ["QUERY_STRING"]
+    strict = [("Content-Security-Policy", STRICT)] * (kind == "strict")
+    page = FRAME if kind == "frame" else b"<!doctype html><title>Tests</title>"
+    return 200, [("Content-Type", HTML), *strict], page
 
 
 def _reply(environ: Environ) -> Answer:

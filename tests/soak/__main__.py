@@ -52,6 +52,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -263,6 +264,13 @@ class Soak:
                 verdict = ("GROWS" if course.grows else "flat") if is_judged else "too short"
                 figures = "".join(f"{figure:9.1f}" for figure in course[1:])
                 print(f"{worker.server:15}{worker.pid:7}{course.what:>8}{figures}  {verdict}")
+        for name in SERVERS:
+            lives = [worker.samples for worker in self.workers if worker.server == name]
+            most = [max(column) for column in zip(*chain(*lives), strict=True)]
+            figures = ", ".join(
+                f"{what} {n:.0f}" for what, n in zip(Sample._fields, most, strict=False)
+            )
+            print(f"{name}: {len(lives)} workers, the most that one held: {figures}")
         return grown
 
 

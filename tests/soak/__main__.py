@@ -13,12 +13,14 @@ anything is wrong. The report tells:
 
 batches, members    what was sent, by dialect; refused ones are in it
 outcomes            what became of the members: a status of the application's, or a problem
+refused             batches that were refused whole, and connections that gthread then closed
 left                clients that went away, and when
 workers             started, and how they were ended
 connections         that broke under a batch, because a worker was ended
 writes              told as executed and found once in the ledgers of the workers; told as not
-                    executed or as undone and not found; in doubt, because the client left or its
-                    worker was ended, of which some were executed and some not
+                    executed or as undone and not found
+in doubt            writes of which nothing was told, because the client left or its worker was
+                    ended: some are in a ledger, once, and some are not
 mixed up            answers with the token, user, session, trace, query or body of another request
 wrong               other answers than the documentation has, for example a member that ran though
                     one that it depends on failed
@@ -29,7 +31,7 @@ halves              groups of which a part was executed
 unexplained         connections that broke though no worker had ended that can have had them
 unexpected          log records that no fault of the application explains
 left open           at the end, in the steady workers: responses that were not closed,
-                    transactions that were not ended, files
+                    transactions that were not ended, files; or the worker is another
 start, middle, end  medians of what the workers that are left alone held in the thirds of the soak:
                     open files, threads, resident memory and the worker's share of it (PSS), in
                     MB. One GROWS if there is more at the end than in the middle, beyond two files,
@@ -41,6 +43,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import re
 import signal
 import sys
 import tempfile
@@ -69,12 +72,15 @@ from .workers import (
     Sample,
     Watch,
     Worker,
+    children,
     courses,
     is_explained,
     sampled,
 )
 
-PATIENCE = 5
+START_UP = 60
+"""Seconds in which a worker has to serve its first batch."""
+PATIENCE = 6
 """Seconds in which a worker that nobody asks any more has to have closed everything."""
 SHOWN = 5
 """How many of what is wrong are shown, of each kind."""
@@ -211,9 +217,13 @@ class Soak:
         print(f"workers: {len(self.workers)} started, {gone} ended; recycled {recycled}, {ended}")
         print(f"connections that broke: {len(counts.broken)}")
         print(
-            f"writes: {verdict.done:,} executed once, {verdict.not_done:,} not executed or undone,"
-            f" {verdict.in_doubt:,} in doubt, of which {verdict.done_in_doubt:,} were executed"
+            f"writes: {verdict.done:,} executed once, {verdict.not_done:,} not executed or undone"
         )
+        in_doubt = counts.left.total() + len(counts.broken)
+        print(
+            f"in doubt: {verdict.in_doubt:,} writes of {in_doubt:,} batches left or broken", end=""
+        )
+        print(f"; {verdict.done_in_doubt:,} of these writes were executed")
         return 1 if self.print_wrongs(verdict) + self.print_courses() else 0
 
     def unexplained(self) -> list[Broken]:
@@ -243,13 +253,10 @@ class Soak:
         """What the application or gunicorn has logged that it should not."""
         file = self.folder / "unexpected"
         records = file.read_text().split("\n\n") if file.exists() else []
-        words = ("Traceback", "WORKER TIMEOUT")
-        return records + [
-            log[log.index(word) - 300 :][:2000]
-            for log in self.logs
-            for word in words
-            if word in log
-        ]
+        for log in self.logs:
+            found = re.search("(.*\n){,3}.*(Traceback|WORKER TIMEOUT)(.*\n){,20}", log)
+            records += [found[0]] if found else []
+        return [record for record in records if record]
 
     def print_courses(self) -> int:
         """Print what the workers held that were left alone; gives how many things grew."""
@@ -296,10 +303,17 @@ class Rest(NamedTuple):
 
 
 def at_rest(server: Server) -> Rest:
-    """The worker once it has served its first batch."""
-    pid = one_request.batch(server, "/slow/a/9", "/slow/b/9").entries[0]["body"]["pid"]
-    time.sleep(0.1)  # in which it closes the connection
-    return Rest(pid, sampled(pid))
+    """The worker once it has served its first batch, which has to wait until it has started."""
+    deadline = time.monotonic() + START_UP
+    while True:
+        try:
+            (pid,) = children(server.pid)
+            one_request.batch(server, "/slow/a/9", "/slow/b/9")
+            time.sleep(0.1)  # in which it closes the connection
+            return Rest(pid, sampled(pid))
+        except (OSError, ValueError):
+            if time.monotonic() > deadline:
+                raise
 
 
 def still_open(server: Server, before: Rest) -> list[str]:
@@ -313,13 +327,16 @@ def still_open(server: Server, before: Rest) -> list[str]:
 
 
 def _open(server: Server, before: Rest) -> list[str]:
-    counted = one_request.ask(server, "GET", "/count").json()
+    try:
+        counted = one_request.ask(server, "GET", "/count").json()
+        files = sampled(before.pid).files
+    except OSError as error:
+        return [f"the worker has ended, or does not answer: {error!r}"]
     found = []
     if counted["opened"] != counted["closed"]:
         found.append(f"{counted['opened']} responses, {counted['closed']} closed")
     if counted["begun"] != counted["ended"]:
         found.append(f"{counted['begun']} transactions, {counted['ended']} ended")
-    files = sampled(before.pid).files
     if files > before.held.files:
         found.append(f"{files} files open, {before.held.files} before")
     return found

@@ -41,8 +41,6 @@ app.config["PROPAGATE_EXCEPTIONS"] = True
 
 responses: Counter[str] = Counter()
 """Iterables that were returned to the server or the middleware, and those that were closed."""
-
-
 ledger = Ledger(Path(os.environ["SOAK_FOLDER"], f"ledger-{os.getpid()}-{time.time_ns()}"))
 """That of this worker: each imports this module for itself, once gevent has patched it."""
 counting = threading.Lock()
@@ -310,7 +308,7 @@ class Unexpected(logging.Handler):
         raised = record.exc_info[1] if record.exc_info else None
         if record.levelno >= logging.WARNING and not isinstance(raised, Expected):
             with Path(os.environ["SOAK_FOLDER"], "unexpected").open("a") as file:
-                file.write(f"{record.name}: {text}\n")
+                file.write(f"{record.name}: {text}\n\n")
 
 
 logging.basicConfig(level=logging.INFO, handlers=[Unexpected()])

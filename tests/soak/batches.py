@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
 
 from . import items
@@ -56,7 +56,6 @@ class Plan:
     """No transaction can be entered."""
     flaw: str = ""
     """What it is refused for, of `FLAWS`."""
-    groups: list[list[int]] = field(default_factory=list)
 
     @property
     def streamed(self) -> bool:
@@ -172,12 +171,16 @@ class Planner:
         self._client = client
         self._rng = random.Random(seed)
         self._batches = 0
+        self._dialects = self._rng.sample([*DIALECTS], len(DIALECTS))
+        """Those that the first batches are in: each once."""
 
     def plan(self) -> Plan:
         """The next batch."""
         rng = self._rng
         self._batches += 1
-        dialect = rng.choices([*DIALECTS], [*DIALECTS.values()])[0]
+        (dialect,) = rng.choices([*DIALECTS], [*DIALECTS.values()])
+        if self._dialects:
+            dialect = self._dialects.pop()
         token = f"{self._client}.{self._batches}"
         path = "/$batch" if dialect in ODATA else "/batch"
         plan = Plan(token=token, dialect=dialect, items=[], path=path)

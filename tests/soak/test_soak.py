@@ -27,7 +27,7 @@ def reports() -> Iterator[dict[str, tuple[int, str]]]:
     """What two soaks at the same time returned and printed: one as it is, one with faults."""
     soaks = {fault: started("--fault", fault) for fault in ("", FAULTS)}
     try:
-        printed = {fault: soak.communicate(timeout=120)[0] for fault, soak in soaks.items()}
+        printed = {fault: soak.communicate(timeout=180)[0] for fault, soak in soaks.items()}
         yield {fault: (soak.returncode, printed[fault]) for fault, soak in soaks.items()}
     finally:
         for soak in soaks.values():

@@ -13,7 +13,8 @@ anything is wrong. The report tells:
 
 batches, members    what was sent, by dialect; refused ones are in it
 outcomes            what became of the members: a status of the application's, or a problem
-refused             batches that were refused whole, and connections that gthread then closed
+refused             batches that were refused whole; connections that gthread then closed,
+                    because their body was not read
 left                clients that went away, and when
 workers             started, and how they were ended
 connections         that broke under a batch, because a worker was ended

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from ..servers.harness import Server
 from . import dialects
-from .batches import PLAIN, TOO_LONG, Plan, Planner, allowed, foreseen, speakers, told
+from .batches import PLAIN, Plan, Planner, allowed, foreseen, speakers, told
 from .dialects import HOST, Result, Sent, Unreadable
 from .items import Item
 from .ledger import Claim, Claims
@@ -27,6 +27,10 @@ TIMEOUT = 30.0
 """Seconds that a client waits for anything."""
 IDLE = 1.0
 """Seconds after which a client makes a new connection: less than the server keeps one open."""
+
+DRAINED = 64 * 1024
+"""Bytes of a body that nobody reads, of which gthread reads the rest; else it ends the connection,
+and does not say so."""
 
 UNKNOWN = "?"
 """The session where it is not known."""
@@ -99,8 +103,9 @@ class Client(threading.Thread):
         self._connection: http.client.HTTPConnection | None = None
         self._worker: int | None = None
         self._used = 0.0
-        self._was_too_long = False
-        """Whether the batch before this one on the connection was refused with its body unread."""
+        self._unread = (False, False)
+        """Whether the server does not read the body of the batch before on this connection, and of
+        this one."""
         self._cookies: dict[str, str] = {}
         self._session: str | None = None
         """The name that the server knows this client by: the token of its last login."""
@@ -137,22 +142,20 @@ class Client(threading.Thread):
             self._counts.add(self._counts.left, way)
             self._disconnect()
         except (OSError, http.client.HTTPException) as error:
-            self._note_broken(plan, sent, error)
+            self._note_broken(sent, error)
         except Exception as error:
             self._wrong(plan, f"unreadable: {error!r}")
             self._disconnect()
-        self._was_too_long = plan.flaw == TOO_LONG
         self._check(plan, results, session)
         self._claim(plan, results, untouched)
 
-    def _note_broken(self, plan: Plan, sent: float, error: Exception) -> None:
+    def _note_broken(self, sent: float, error: Exception) -> None:
         """Note that the server ended the connection.
 
-        It may do so behind a body that is too long and that it does not read (RFC 9110 §15.5.14).
-        gthread does, and says nothing of it.
+        It may do so behind a body that it does not read (RFC 9110 §15.5.14), and gthread does.
         """
-        if self._was_too_long or plan.flaw == TOO_LONG:
-            self._counts.add(self._counts.refused, "connection closed behind a 413")
+        if any(self._unread):
+            self._counts.add(self._counts.refused, "connection closed behind a body not read")
         else:
             broken = Broken(self._server.name, self._worker, sent, time.time(), repr(error))
             self._counts.broken.append(broken)
@@ -220,12 +223,13 @@ class Client(threading.Thread):
     def _asked(self, plan: Plan, sent: Sent, way: str = "") -> http.client.HTTPResponse:
         """The reply, of which the head has come. Raises `Left` where the client leaves before."""
         connection = self._connected()
+        is_unread = len(sent.body) > DRAINED and foreseen(plan) in (413, 415)
+        self._unread = self._unread[1], is_unread
         try:
             headers = {**self._own(plan), **sent.headers}
             connection.request(sent.method, sent.path, sent.body or None, headers)
         except (BrokenPipeError, ConnectionResetError):
-            # A refusal may come before the body is read; it is there all the same.
-            if plan.flaw != TOO_LONG:
+            if not is_unread:  # else the refusal is there all the same
                 raise
         if way == "before the reply":
             time.sleep(self._rng.uniform(0, 0.03))
@@ -265,7 +269,7 @@ class Client(threading.Thread):
             connection.connect()
             self._connection = connection
             self._used = time.monotonic()
-            self._was_too_long = False
+            self._unread = False, False
         assert self._connection is not None
         return self._connection
 

@@ -61,10 +61,10 @@ def _cannot(line: str) -> SystemExit:
 
 def port(text: str) -> int:
     """A TCP port. Raises `ValueError` for what is none, which argparse reports."""
-    port = int(text)
-    if not 0 <= port <= 65535:
+    number = int(text)
+    if not 0 <= number <= 65535:
         raise ValueError(text)
-    return port
+    return number
 
 
 def _parser() -> argparse.ArgumentParser:

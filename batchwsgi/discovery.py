@@ -47,8 +47,7 @@ class Discovery:
 
 def _native(rules: Rules) -> dict[str, list[str]]:
     """What only the native dialect has: what a failure does to the rest, and the streamed form."""
-    on_fail = [OnFail.IGNORE, OnFail.STOP, *([OnFail.ROLLBACK] if rules.can_roll_back else [])]
-    return {
-        "on-fail": [choice.value for choice in on_fail],
-        "streaming": ["application/x-ndjson"],
-    }
+    on_fail = [choice.value for choice in OnFail]
+    if not rules.can_roll_back:
+        on_fail.remove(OnFail.ROLLBACK.value)
+    return {"on-fail": on_fail, "streaming": ["application/x-ndjson"]}

@@ -19,6 +19,8 @@ from inspect import signature
 from typing import TYPE_CHECKING
 from wsgiref.validate import WSGIWarning, validator
 
+from werkzeug.datastructures import Headers
+
 from batchwsgi.dialects import names_batch_format
 from batchwsgi.middleware import BatchMiddleware
 from batchwsgi.model import Response
@@ -150,7 +152,8 @@ def assert_parity(
             _THREADS: threads > 0 and alone.sets_cookies_safely,
             _BREACHES: bool(comparison.breaches),
         }
-        raise AssertionError("\n\n".join([report, *(hint for hint in hints if hints[hint])]))
+        told = [hint for hint, applies in hints.items() if applies]
+        raise AssertionError("\n\n".join([report, *told]))
 
 
 def post_batch(
@@ -180,18 +183,18 @@ def post_batch(
     """
     __tracebackhide__ = True
     document = {name.replace("_", "-"): value for name, value in members.items()}
-    reply = posted(app, checked(requests), path, _pairs(headers), document)
+    reply = posted(app, checked(requests), path, Headers(headers), document)
     return [entry.response for entry in entries_of(reply)]
 
 
-def _inherited(headers: HeaderFields) -> list[tuple[str, str]]:
-    """The header lines. Raises `ValueError` for one that members do not inherit."""
-    pairs = _pairs(headers)
-    for name, value in pairs:
+def _inherited(headers: HeaderFields) -> Headers:
+    """The headers. Raises `ValueError` for one that members do not inherit."""
+    fields = Headers(headers)
+    for name, value in fields:
         asks_for_format = name.lower() == "accept" and names_batch_format(value)
         if asks_for_format or not is_inherited(f"HTTP_{name.upper().replace('-', '_')}"):
             raise ValueError(f"headers: members do not inherit {name}: {value}")
-    return pairs
+    return fields
 
 
 def _ignored(names: Iterable[str], is_normalized: bool, options: Options) -> frozenset[str]:
@@ -204,10 +207,6 @@ def _ignored(names: Iterable[str], is_normalized: bool, options: Options) -> fro
     if options.get("timing") or options.get("console"):
         ignored.add("server-timing")
     return frozenset(ignored)
-
-
-def _pairs(headers: HeaderFields) -> list[tuple[str, str]]:
-    return [*headers.items()] if isinstance(headers, Mapping) else [*headers]
 
 
 def _check_factory(make_app: object) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from traceback import walk_tb
 from typing import TYPE_CHECKING
 from wsgiref.validate import validator
 
@@ -43,11 +44,8 @@ class Notes:
 
 def _module_of(error: Exception) -> object:
     """The name of the module that raised it."""
-    traceback = error.__traceback__
-    assert traceback is not None
-    while traceback.tb_next is not None:
-        traceback = traceback.tb_next
-    return traceback.tb_frame.f_globals.get("__name__")
+    *_, (frame, _line) = walk_tb(error.__traceback__)
+    return frame.f_globals.get("__name__")
 
 
 def place_of(environ: WSGIEnvironment) -> str:

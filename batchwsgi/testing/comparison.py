@@ -84,9 +84,9 @@ class Comparison(NamedTuple):
     def _header_differences(self, alone: Response, batched: Response) -> Iterator[str]:
         one, other = self._headers(alone), self._headers(batched)
         for name in sorted(one.keys() | other.keys()):
-            values = [repr(cut(some[name])) if name in some else "missing" for some in (one, other)]
-            if one.get(name) != other.get(name):
-                yield f"header {name}: {values[0]} alone, {values[1]} in the batch"
+            value, batched_value = one.get(name), other.get(name)
+            if value != batched_value:
+                yield f"header {name}: {_shown(value)} alone, {_shown(batched_value)} in the batch"
 
     def _headers(self, response: Response) -> dict[str, str]:
         """The headers that are compared, those of one name joined (RFC 9110 §5.3)."""
@@ -121,6 +121,11 @@ def _section(title: str, lines: Iterable[str]) -> str:
     return "\n  ".join([title, *lines])
 
 
+def _shown(value: str | None) -> str:
+    """The value of a header, as a difference shows it."""
+    return "missing" if value is None else repr(cut(value))
+
+
 def _reason(response: Response, error: str | None) -> str:
     """Why the endpoint answered in place of the application; empty if it did not."""
     if response.problem is None:
@@ -141,10 +146,12 @@ def _excerpts(unit: str, alone: AnyStr, batched: AnyStr) -> Iterator[str]:
     ends = min(len(alone), len(batched))
     place = next((place for place, (one, other) in pairs if one != other), ends)
     begin = max(place - 20, 0)
+    end = begin + 60
     yield f"body differs at {unit} {place}:"
     for title, body in (("alone:       ", alone), ("in the batch:", batched)):
-        before, after = "…" * (begin > 0), "…" * (len(body) > begin + 60)
-        yield f"  {title} {before}{body[begin : begin + 60]!r}{after}"
+        before = "…" if begin else ""
+        after = "…" if len(body) > end else ""
+        yield f"  {title} {before}{body[begin:end]!r}{after}"
 
 
 def _cookie_differences(alone: Mapping[str, int], in_batch: Counter[str]) -> Iterator[str]:

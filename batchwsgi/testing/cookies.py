@@ -57,11 +57,13 @@ class Cookie(NamedTuple):
         if self.domain:
             told.append(f"Domain={self.domain}")
         for name, value in sorted(self.attributes.items()):
-            if name in ("expires", "max-age"):
-                told += [] if self.deletes else [name]
-            else:
+            if name not in ("expires", "max-age"):
                 told.append(f"{name}={value}" if value else name)
-        return "; ".join(told + ["deleted"] * self.deletes)
+            elif not self.deletes:
+                told.append(name)
+        if self.deletes:
+            told.append("deleted")
+        return "; ".join(told)
 
 
 def cookie_of(field: str, request_path: str) -> Cookie:

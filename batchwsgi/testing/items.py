@@ -74,7 +74,7 @@ def sendable(index: int, item: Mapping[str, Any]) -> Item:
     body = item.get("body")
     if not isinstance(body, bytes):
         return item
-    coding, charset = coding_of(Headers([*item["headers"].items()])["Content-Type"])
+    coding, charset = coding_of(Headers(item["headers"])["Content-Type"])
     try:
         if coding == "base64":
             return {**item, "body": b64encode(body).decode()}

@@ -22,9 +22,6 @@ from batchwsgi.testing.replies import Entry, entries_of
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
 
-Fields = Sequence[tuple[str, str]]
-"""Header lines."""
-
 _CLIENT = {"REMOTE_ADDR": "127.0.0.1"}
 
 
@@ -65,7 +62,7 @@ class InBatch(NamedTuple):
 
 
 def sent_in_batch(
-    app: WSGIApplication, items: Sequence[Item], path: str, fields: Fields
+    app: WSGIApplication, items: Sequence[Item], path: str, fields: Headers
 ) -> InBatch:
     """Post `items` to the endpoint at `path`. Raises `AssertionError` if it refuses them."""
     reply = posted(app, items, path, fields, {})
@@ -77,10 +74,10 @@ def sent_in_batch(
 
 
 def sent_alone(
-    app: WSGIApplication, items: Iterable[Item], fields: Fields, multithread: bool
+    app: WSGIApplication, items: Iterable[Item], fields: Headers, multithread: bool
 ) -> Alone:
     """Send what `items` mean to `app`, one by one, each in a context of its own."""
-    cookies = Cookies(Headers(fields))
+    cookies = Cookies(fields)
     exchanges = []
     for index, item in enumerate(items):
         request = request_of(item)
@@ -97,8 +94,8 @@ def sent_alone(
     return Alone(exchanges, cookies.set_by())
 
 
-def _environ(request: Request, fields: Fields, cookie: str) -> WSGIEnvironment:
-    headers = Headers(fields)
+def _environ(request: Request, fields: Headers, cookie: str) -> WSGIEnvironment:
+    headers = fields.copy()
     for name, value in request.headers:
         headers.set(name, value.strip(" "))
     builder = _builder(request.method, request.target, headers, request.body, cookie)
@@ -112,13 +109,13 @@ def posted(
     app: WSGIApplication,
     items: Iterable[Item],
     path: str,
-    fields: Fields,
+    fields: Headers,
     members: Mapping[str, object],
 ) -> Response:
     """The reply to a batch of `items` with these other members, posted to `path`."""
     requests = [sendable(index, item) for index, item in enumerate(items)]
     document = json.dumps({"requests": requests, **members}).encode()
-    headers = Headers(fields)
+    headers = fields.copy()
     cookie = "; ".join(headers.getlist("Cookie"))
     headers.setdefault("Content-Type", JSON)
     return called(app, _builder("POST", quote(path), headers, document, cookie).get_environ())

@@ -1,4 +1,4 @@
-"""What the README says beside its table: first cookies side by side, a retry, text and base64."""
+"""What the README says without a table: first cookies side by side, a retry, text and base64."""
 
 from __future__ import annotations
 

@@ -32,27 +32,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Serve until interrupted. Raises `SystemExit` with one line for what cannot be served."""
     options = _parser().parse_args(arguments)
     app = _application(options.app) if options.app else demo.app
-    served = app
-    console = False
-    inner = getattr(app, "wsgi_app", app)  # where Flask's quickstart has it
-    if isinstance(inner, BatchMiddleware) and options.path is None:
-        path = inner.path  # one endpoint is enough, and a second one would not know its options
-    else:
-        path = options.path or "/batch"
-        try:
-            served = (BatchMiddleware if options.app else _Demo)(app, path, console=True)
-            console = True
-        except ValueError as error:
-            raise _cannot(f"serve the endpoint: {error}") from None
+    served, path = _served(app, options)
     try:  # only to see that the port is free: the server below would say so in several lines
         socket.create_server((HOST, options.port)).close()
     except OSError as error:
         reason = strerror(error.errno or 0)
         raise _cannot(f"listen on port {options.port}: {reason}; choose another --port") from None
     server = make_server(HOST, options.port, served, threaded=True)
-    print(_greeting(options.app, path, server.port, console), flush=True)
+    print(_greeting(options.app, path, server.port, console=served is not app), flush=True)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     server.serve_forever()  # until interrupted; it then closes its socket
+
+
+def _served(app: WSGIApplication, options: argparse.Namespace) -> tuple[WSGIApplication, str]:
+    """`app` with an endpoint, which has the console, and the endpoint's path.
+
+    If `app` has one already, it stays as it is: a second one would not know its options.
+    """
+    own = getattr(app, "wsgi_app", app)  # where Flask's quickstart has it
+    if isinstance(own, BatchMiddleware) and options.path is None:
+        return app, own.path
+    path = options.path or "/batch"
+    try:
+        return (BatchMiddleware if options.app else _Demo)(app, path, console=True), path
+    except ValueError as error:
+        raise _cannot(f"serve the endpoint: {error}") from None
 
 
 def _cannot(line: str) -> SystemExit:

@@ -162,7 +162,7 @@ def post_batch(
     *,
     path: str = "/batch",
     headers: HeaderFields = (),
-    **members: object,
+    **document_members: object,
 ) -> list[Response]:
     """Post a batch to `app`, which has the endpoint at `path`; gives the reply to each request.
 
@@ -182,8 +182,8 @@ def post_batch(
     Raises `AssertionError`, with the problem document, if the batch is refused.
     """
     __tracebackhide__ = True
-    document = {name.replace("_", "-"): value for name, value in members.items()}
-    reply = posted(app, checked(requests), path, Headers(headers), document)
+    others = {name.replace("_", "-"): value for name, value in document_members.items()}
+    reply = posted(app, checked(requests), path, Headers(headers), others)
     return [entry.response for entry in entries_of(reply)]
 
 

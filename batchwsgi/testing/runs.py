@@ -110,11 +110,11 @@ def posted(
     items: Iterable[Item],
     path: str,
     fields: Headers,
-    members: Mapping[str, object],
+    others: Mapping[str, object],
 ) -> Response:
-    """The reply to a batch of `items` with these other members, posted to `path`."""
+    """The reply to a batch of `items`, posted to `path`; `others` are in its document too."""
     requests = [sendable(index, item) for index, item in enumerate(items)]
-    document = json.dumps({"requests": requests, **members}).encode()
+    document = json.dumps({"requests": requests, **others}).encode()
     headers = fields.copy()
     cookie = "; ".join(headers.getlist("Cookie"))
     headers.setdefault("Content-Type", JSON)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 _APP_HELP = "module:attribute, or 'module:factory()'; a demo if it is left out"
+_MOST_LAYERS = 20
 _NAME = re.compile(r"(\w+(?:\.\w+)*):(\w+(?:\.\w+)*)(?:\((.*)\))?")
 
 
@@ -49,14 +50,27 @@ def _served(app: WSGIApplication, options: argparse.Namespace) -> tuple[WSGIAppl
 
     If `app` has one already, it stays as it is: a second one would not know its options.
     """
-    own = getattr(app, "wsgi_app", app)  # where Flask's quickstart has it
-    if isinstance(own, BatchMiddleware) and options.path is None:
+    own = _endpoint(app)
+    if own is not None and options.path is None:
         return app, own.path
     path = options.path or "/batch"
     try:
         return (BatchMiddleware if options.app else _Demo)(app, path, console=True), path
     except ValueError as error:
         raise _cannot(f"serve the endpoint: {error}") from None
+
+
+def _endpoint(app: object) -> BatchMiddleware | None:
+    """The endpoint that `app` has: in Flask's quickstart, or inside of other middleware.
+
+    There is no standard name for what a middleware wraps; these are the usual ones.
+    """
+    for _ in range(_MOST_LAYERS):
+        if isinstance(app, BatchMiddleware):
+            return app
+        inner = [getattr(app, name, None) for name in ("wsgi_app", "app", "application", "wsgi")]
+        app = next(filter(callable, inner), None)
+    return None
 
 
 def _cannot(line: str) -> SystemExit:

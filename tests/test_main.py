@@ -15,10 +15,13 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
+from opentelemetry.instrumentation.wsgi import OpenTelemetryMiddleware
+from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.test import Client
+from wsgicors import CORS
 
 import batchwsgi
-from batchwsgi import BatchMiddleware, demo, wsgi
+from batchwsgi import BatchMiddleware, __main__, demo, wsgi
 from batchwsgi.__main__ import main
 
 from .support import ask, batch, environ
@@ -129,6 +132,16 @@ def test_an_application_that_is_wrapped_already(tmp_path, where):
         assert "/own -H" in line
         _, body = request(port, *curl(line))
         assert json.loads(body)["responses"][0]["status_code"] == "403"
+
+
+def test_an_endpoint_inside_of_other_middleware():
+    own = BatchMiddleware(demo.app, "/own")
+    for outside in (ProxyFix(own), CORS(ProxyFix(own)), OpenTelemetryMiddleware(own)):
+        assert __main__._endpoint(outside) is own
+    circle = ProxyFix(demo.app)
+    circle.app = circle
+    for without in (demo.app, ProxyFix(demo.app), circle):
+        assert __main__._endpoint(without) is None
 
 
 def test_what_a_module_itself_cannot_import_has_its_traceback(tmp_path, monkeypatch):

@@ -197,27 +197,26 @@ class Run:
                 member.request = member.bind()
             except Unresolved as error:
                 return Problem.REFERENCE.response(str(error))
-        response = self._watched(member) if self._watches else self._sent(member.request)
+        request = member.request
+        started = monotonic() if self._watches else 0.0
+        cookie = self.jar.header(request.target)
+        response = self._gateway.send(request, self._entries.limit, cookie)
+        if self._watches:
+            self._tell_time(member, response, started)
         if response.unfit is not None:
             response = self._replaced(response, response.unfit)
         if member.timing:
             response.add_field("Server-Timing", member.timing)
         return response
 
-    def _sent(self, request: Request) -> Response:
-        return self._gateway.send(request, self._entries.limit, self.jar.header(request.target))
-
-    def _watched(self, member: Member) -> Response:
-        """Send `member`; say in the access log, and note for its entry, how long that took."""
-        started = monotonic()
-        response = self._sent(member.request)
+    def _tell_time(self, member: Member, response: Response, started: float) -> None:
+        """Say in the access log, and note for the entry, when `member` ran and for how long."""
         duration = monotonic() - started
         if self._timed_from is not None:
             start = (started - self._timed_from) * 1000
             member.timing = f"batchwsgi;start={start:.2f};dur={duration * 1000:.2f}"
         if self._logs:
             self._log(member, response, duration)
-        return response
 
     def _log(self, member: Member, response: Response, duration: float) -> None:
         """One record: a line for people, and the same as fields for what reads them."""

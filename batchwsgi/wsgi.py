@@ -65,7 +65,12 @@ _INHERITED = frozenset(
     "wsgi.multithread wsgi.multiprocess wsgi.run_once".split()
 )
 _RAW_TARGET = ("RAW_URI", "REQUEST_URI")
-_OWN = ("REQUEST_METHOD", "PATH_INFO", "QUERY_STRING", "wsgi.input", MARK)
+_OWN: WSGIEnvironment = {
+    "SCRIPT_NAME": "",
+    "wsgi.input_terminated": True,
+    **dict.fromkeys(("REQUEST_METHOD", "PATH_INFO", "QUERY_STRING", "wsgi.input", MARK)),
+}
+"""What each child has. The keys that are set later are here, so that a copy need not grow."""
 
 _NOT_INHERITED = frozenset(
     # About the outer request's own body, connection and reply.
@@ -186,8 +191,7 @@ def outer_request(environ: WSGIEnvironment) -> OuterRequest:
 
 def _template(environ: WSGIEnvironment, environ_keys: Iterable[str]) -> WSGIEnvironment:
     """What all children of `environ` share, built once for each batch."""
-    # It already has the keys that each child sets, so that a copy does not have to grow.
-    template: WSGIEnvironment = {"SCRIPT_NAME": "", **dict.fromkeys(_OWN)}
+    template = _OWN.copy()
     for key, value in environ.items():
         if key in _INHERITED or (key.startswith(("HTTP_", "SSL_")) and is_inherited(key)):
             if isinstance(value, str) or key.startswith("wsgi."):
@@ -197,7 +201,6 @@ def _template(environ: WSGIEnvironment, environ_keys: Iterable[str]) -> WSGIEnvi
     for key in environ_keys:
         if key in environ:
             template[key] = environ[key]
-    template["wsgi.input_terminated"] = True
     return template
 
 

@@ -61,33 +61,43 @@ def body_bytes(value: Json, content_type: str, from_base64: Callable[[str], byte
         raise ValueError(f"it has characters that {kind.charset or 'utf-8'} has not") from None
 
 
-def joined(members: Iterable[Member]) -> Iterator[bytes]:
-    """`{"responses":[…]}` with the entries of `members`, in pieces.
+class JSONDocument:
+    """The reply as one JSON document, `{"responses":[…]}`; a dialect adds how an entry is written.
 
-    Each entry is let go as it becomes part of one, so that not all of it is in memory twice.
+    `fields` are header lines beside its `Content-Type`.
     """
-    start = b'{"responses":['
-    piece: list[bytes] = []
-    size = 0
-    for member in members:
-        piece.append(member.entry)
-        size += len(member.entry)
-        member.entry = b""
-        if size >= PIECE:
-            yield start + b",".join(piece)
-            start = b""
-            piece = [b""]  # the next entry has a comma before it
-            size = 0
-    yield start + b",".join(piece) + b"]}"
 
+    def __init__(self, fields: Sequence[tuple[str, str]] = ()) -> None:
+        self.status = "200 OK"
+        self.headers: Sequence[tuple[str, str]] = [("Content-Type", "application/json"), *fields]
+        self.streamed = False
 
-def longest_entry(response: Response) -> int:
-    """The most bytes of an entry with this response, in JSON.
+    def longest(self, response: Response) -> int:
+        """The most bytes that an entry with this response can have.
 
-    A control character becomes six; a header line has six characters around its two parts, and an
-    entry at most 256 around everything.
-    """
-    return 6 * (response.header_size + len(response.body) + len(response.values)) + 256
+        A control character becomes six; a header line has six characters around its two parts, and
+        an entry at most 256 around everything.
+        """
+        return 6 * (response.header_size + len(response.body) + len(response.values)) + 256
+
+    def parts(self, members: Iterable[Member]) -> Iterator[bytes]:
+        """The document in pieces.
+
+        Each entry is let go as it becomes part of one, so that not all of it is in memory twice.
+        """
+        start = b'{"responses":['
+        piece: list[bytes] = []
+        size = 0
+        for member in members:
+            piece.append(member.entry)
+            size += len(member.entry)
+            member.entry = b""
+            if size >= PIECE:
+                yield start + b",".join(piece)
+                start = b""
+                piece = [b""]  # the next entry has a comma before it
+                size = 0
+        yield start + b",".join(piece) + b"]}"
 
 
 def content_type_of(names: Names, values: Sequence[str]) -> str:

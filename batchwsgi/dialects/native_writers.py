@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
-from batchwsgi.model import Member, Response
+from batchwsgi.model import Member
 from batchwsgi.references import Json
 
-from .embedding import content_type_of, embedded, joined, json_string, longest_entry
+from .embedding import JSONDocument, content_type_of, embedded, json_string
 from .media import media_type
 
 _JSON = "application/json"
 _LINES = "application/x-ndjson"
 
 
-class JSONWriter:
+class JSONWriter(JSONDocument):
     """Writes the reply as one JSON document."""
-
-    def __init__(self) -> None:
-        self.status = "200 OK"
-        self.headers: Sequence[tuple[str, str]] = [("Content-Type", _JSON)]
-        self.streamed = False
 
     def entry(self, member: Member) -> bytes:
         """What became of `member`, as one JSON object."""
@@ -43,14 +38,6 @@ class JSONWriter:
             f'"status_code":"{response.status}","headers":{{{",".join(lines)}}},"body":'
         )
         return b"".join((head.encode(), body, _TAILS[encoding]))
-
-    def longest(self, response: Response) -> int:
-        """The most bytes that an entry with this response can have."""
-        return longest_entry(response)
-
-    def parts(self, members: Iterable[Member]) -> Iterator[bytes]:
-        """The document in pieces; the entries are let go."""
-        return joined(members)
 
 
 class LineWriter(JSONWriter):

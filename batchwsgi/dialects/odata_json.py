@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from batchwsgi.errors import BatchError, Faults, Malformed, shown
-from batchwsgi.model import Batch, Member, OuterRequest, Response
+from batchwsgi.model import Batch, Member, OuterRequest
 from batchwsgi.references import Json
 from batchwsgi.rules import Rules
 
 from . import odata
 from .embedding import (
+    JSONDocument,
     body_bytes,
     content_type_of,
     embedded,
-    joined,
     json_string,
-    longest_entry,
 )
 from .members import NO_TRANSACTION, Reader, service_root
 from .protocol import Writer
@@ -237,16 +236,11 @@ def _from_base64(text: str) -> bytes:
     return urlsafe_b64decode(alphabet + "=" * (-len(digits) % 4))
 
 
-class _Writer:
-    """Writes the reply as one JSON document."""
+class _Writer(JSONDocument):
+    """Writes the reply."""
 
     def __init__(self, version: str) -> None:
-        self.status = "200 OK"
-        self.headers: Sequence[tuple[str, str]] = [
-            ("Content-Type", "application/json"),
-            ("OData-Version", version),
-        ]
-        self.streamed = False
+        super().__init__([("OData-Version", version)])
         self._lower = version == "4.01"
 
     def entry(self, member: Member) -> bytes:
@@ -268,11 +262,3 @@ class _Writer:
             f'"headers":{{{",".join(lines)}}},"body":'
         )
         return b"".join((head.encode(), body, b"}"))
-
-    def longest(self, response: Response) -> int:
-        """The most bytes that an entry with this response can have."""
-        return longest_entry(response)
-
-    def parts(self, members: Iterable[Member]) -> Iterator[bytes]:
-        """The document in pieces; the entries are let go."""
-        return joined(members)

@@ -22,6 +22,8 @@ _FOLDED = bytes.maketrans(b"{}", b"[]")
 _NOT_STRUCTURE = bytes(set(range(256)) - set(b'{}[]"'))
 # Possessive, and also matches an unterminated string: no backtracking.
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+_BLANKS = " \t\n\r"
+"""RFC 8259 §2."""
 _STEP = {ord("["): 1, ord("]"): -1}
 _ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
@@ -34,7 +36,11 @@ def loads(document: bytes, limits: Limits) -> Any:  # what JSON holds has no nar
     too many levels, lone surrogates.
     """
     check_depth(document, limits.max_depth, " (Limits.max_depth)")
-    value = _decoder(limits.max_digits).decode(document.decode())
+    text = document.decode()
+    begin = len(text) - len(text.lstrip(_BLANKS))
+    value, end = _decoder(limits.max_digits).raw_decode(text, begin)
+    if text[end:].strip(_BLANKS):
+        raise json.JSONDecodeError("Extra data", text, end)
     if b"\\u" in document and _ESCAPED_SURROGATE.search(document):
         try:  # a pair is one character by now; what cannot be encoded is half of one
             json.dumps(value, ensure_ascii=False).encode()

@@ -56,13 +56,13 @@ member of a batch, or a `subrequest`."""
 
 _INHERITED = frozenset(
     "SCRIPT_NAME SERVER_NAME SERVER_PORT SERVER_PROTOCOL SERVER_SOFTWARE SERVER_ADDR REMOTE_ADDR "
-    "REMOTE_PORT REMOTE_HOST REMOTE_USER AUTH_TYPE HTTPS REQUEST_SCHEME "
+    "REMOTE_PORT REMOTE_HOST REMOTE_USER AUTH_TYPE HTTPS REQUEST_SCHEME".split()
+)
+_INHERITED_AS_IS = frozenset(
+    "wsgi.version wsgi.url_scheme wsgi.errors wsgi.multithread wsgi.multiprocess wsgi.run_once "
     # The usual request headers, which `is_inherited` would find too, but later.
     "HTTP_ACCEPT HTTP_ACCEPT_LANGUAGE HTTP_AUTHORIZATION HTTP_COOKIE HTTP_HOST HTTP_ORIGIN "
-    "HTTP_REFERER HTTP_USER_AGENT HTTP_X_FORWARDED_FOR HTTP_X_FORWARDED_PROTO "
-    # As they are; anything else becomes a string.
-    "wsgi.version wsgi.url_scheme wsgi.errors "
-    "wsgi.multithread wsgi.multiprocess wsgi.run_once".split()
+    "HTTP_REFERER HTTP_USER_AGENT HTTP_X_FORWARDED_FOR HTTP_X_FORWARDED_PROTO".split()
 )
 _RAW_TARGET = ("RAW_URI", "REQUEST_URI")
 _OWN: WSGIEnvironment = {
@@ -175,13 +175,15 @@ class Gateway:
 
 def outer_request(environ: WSGIEnvironment) -> OuterRequest:
     """What others may know of the outer request."""
-    port = environ.get("SERVER_PORT", "")
-    forwarded = environ.get("HTTP_X_FORWARDED_PROTO", "").partition(",")[0].strip().lower()
+    mount = environ.get("SCRIPT_NAME", "")
+    host = environ.get("HTTP_HOST")
+    forwarded = environ.get("HTTP_X_FORWARDED_PROTO", "")
+    scheme = forwarded.partition(",")[0].strip().lower() if forwarded else ""
     return OuterRequest(
         headers=EnvironHeaders(environ),
-        mount=quote(environ.get("SCRIPT_NAME", ""), "!$&'()*+,;=:@/", encoding="latin-1"),
-        host=environ.get("HTTP_HOST") or f"{environ.get('SERVER_NAME', '')}:{port}",
-        https="https" in (environ.get("wsgi.url_scheme"), forwarded),
+        mount=quote(mount, "!$&'()*+,;=:@/", encoding="latin-1") if mount else "",
+        host=host or f"{environ.get('SERVER_NAME', '')}:{environ.get('SERVER_PORT', '')}",
+        https="https" in (environ.get("wsgi.url_scheme"), scheme),
         accept=environ.get("HTTP_ACCEPT", ""),
         cookie=environ.get("HTTP_COOKIE", ""),
         client=str(environ.get("REMOTE_ADDR", "-")),
@@ -193,11 +195,11 @@ def _template(environ: WSGIEnvironment, environ_keys: Iterable[str]) -> WSGIEnvi
     """What all children of `environ` share, built once for each batch."""
     template = _OWN.copy()
     for key, value in environ.items():
-        if key in _INHERITED or (key.startswith(("HTTP_", "SSL_")) and is_inherited(key)):
-            if isinstance(value, str) or key.startswith("wsgi."):
-                template[key] = value
-            elif value is not None:  # werkzeug's server puts an int in REMOTE_PORT
-                template[key] = str(value)
+        if key in _INHERITED_AS_IS:
+            template[key] = value
+        elif key in _INHERITED or (key.startswith(("HTTP_", "SSL_")) and is_inherited(key)):
+            if value is not None:  # werkzeug's server puts an int in REMOTE_PORT
+                template[key] = value if isinstance(value, str) else str(value)
     for key in environ_keys:
         if key in environ:
             template[key] = environ[key]

@@ -111,10 +111,11 @@ def assert_parity(
     - `normalize`: gives the bytes of a body without what is new each time, such as tokens and
       times. `Content-Length` is then not compared.
     - `validate`: both applications run inside `wsgiref.validate`, and where one breaks PEP 3333,
-      that fails too. Some real applications do (a 204 with a `Content-Type`).
+      that fails too. Some real applications do (a header whose value is an integer).
 
     Compared are status, headers and body of each reply, and the cookies that they set, by name,
-    Domain, Path and flags. An application that raises an exception is a 500 alone, of which only
+    Domain, Path and flags. An `ETag` is often a hash of the body, and is not compared where bodies
+    differ before `normalize`. An application that raises an exception is a 500 alone, of which only
     the status is compared. Not compared is what no member has: headers of a connection (RFC 9110
     §7.6.1), and those for a proxy (`X-Accel-*`).
 

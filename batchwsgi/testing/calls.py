@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import InputStream, StartResponse, WSGIApplication, WSGIEnvironment
 
 _LONGEST = 200
+_TYPE = "content-type"
 
 
 def cut(text: str) -> str:
@@ -58,7 +59,54 @@ def watched(app: WSGIApplication, notes: Notes, validate: bool) -> WSGIApplicati
     if not validate:
         return _noting(app, notes)
     # Inside too: an application may catch what the validator raises, and answer with a page.
-    return _noting(validator(_noting(_read_in_sizes(app), notes)), notes)
+    return _noting(_validated(_noting(_read_in_sizes(app), notes)), notes)
+
+
+def _validated(app: WSGIApplication) -> WSGIApplication:
+    """`app` inside `wsgiref.validate`, whatever it does with `Content-Type`.
+
+    The validator asks for one in every response with a body, and accepts none in a 204 or a 304.
+    PEP 3333 says neither, and many frameworks redirect without one.
+    """
+
+    def validated(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        given: list[list[tuple[str, str]]] = []
+
+        def typed(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+            def start_typed(
+                status: str, headers: list[tuple[str, str]], *exc_info: OptExcInfo | None
+            ) -> Callable[[bytes], object]:
+                given[:] = [headers]
+                return start(status, _with_expected_type(status, headers), *exc_info)
+
+            return app(environ, start_typed)
+
+        def start_untyped(
+            status: str, _: list[tuple[str, str]], *exc_info: OptExcInfo | None
+        ) -> Callable[[bytes], object]:
+            return start_response(status, given[0], *exc_info)
+
+        return validator(typed)(environ, start_untyped)
+
+    return validated
+
+
+def _with_expected_type(status: str, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """`headers` with a `Content-Type` only where the validator expects one.
+
+    They may be anything yet: what is not a list of pairs is left for the validator to find.
+    """
+    if not isinstance(headers, list):
+        return headers
+    if str(status).startswith(("204", "304")):  # another name, so that the value is still checked
+        return [("X-Type", *field[1:]) if _is_content_type(field) else field for field in headers]
+    if any(map(_is_content_type, headers)):
+        return headers
+    return [*headers, ("Content-Type", "text/plain")]
+
+
+def _is_content_type(field: object) -> bool:
+    return isinstance(field, tuple) and [str(part).lower() for part in field[:1]] == [_TYPE]
 
 
 def _noting(app: WSGIApplication, notes: Notes) -> WSGIApplication:

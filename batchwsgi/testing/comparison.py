@@ -83,6 +83,9 @@ class Comparison(NamedTuple):
 
     def _header_differences(self, alone: Response, batched: Response) -> Iterator[str]:
         one, other = self._headers(alone), self._headers(batched)
+        if alone.body != batched.body:  # often a hash of the body, before it is normalized
+            for name in [name for name in one.keys() & other.keys() if name.lower() == "etag"]:
+                del one[name], other[name]
         for name in sorted(one.keys() | other.keys()):
             value, batched_value = one.get(name), other.get(name)
             if value != batched_value:

@@ -67,9 +67,8 @@ REQUESTS = [
     (405, {"method": "put", "uri": "/docs/", "body": b"x"}),
     (204, {"method": "delete", "uri": "/new"}),
     (404, {"method": "delete", "uri": "/new"}),
+    (301, {"uri": "/docs"}),
 ]
-# This redirect has no Content-Type, which `wsgiref.validate` does not accept.
-REDIRECT = (301, {"uri": "/docs"})
 
 
 @pytest.fixture
@@ -105,14 +104,12 @@ def without_times(body: bytes) -> bytes:
     return re.sub(rb"opaquelocktoken:\w+", b"<token>", body)
 
 
-@pytest.mark.parametrize("validate", [True, False])
-def test_wsgidav(make_app, threads, validate):
+def test_wsgidav(make_app, threads):
     same(
         make_app,
-        REQUESTS if validate else [*REQUESTS, REDIRECT],
+        REQUESTS,
         headers=basic("ada", "pw"),
         threads=threads,
-        validate=validate,
         ignore_headers=["Date", "Last-Modified", "ETag", "Lock-Token"],
         normalize=without_times,
         member_headers=["Depth", "Destination", "Overwrite"],

@@ -129,8 +129,9 @@ def assert_parity(
     fields = _inherited(headers)
     ignored = _ignored(ignore_headers, normalize is not None, options)
     comparison = Comparison(ignored, normalize or bytes, Notes(), Notes())
-    limits = options.get("limits", Limits())
-    options["limits"] = replace(limits, max_requests=max(limits.max_requests, len(items)))
+    limits = options.setdefault("limits", Limits())
+    if isinstance(limits, Limits):  # if not, `BatchMiddleware` says so
+        options["limits"] = replace(limits, max_requests=max(limits.max_requests, len(items)))
     _check_factory(make_app)
     with warnings.catch_warnings():  # it warns of the methods of WebDAV
         warnings.filterwarnings("ignore", "Unknown REQUEST_METHOD", WSGIWarning)
@@ -184,13 +185,13 @@ def post_batch(
     """
     __tracebackhide__ = True
     others = {name.replace("_", "-"): value for name, value in document_members.items()}
-    reply = posted(app, checked(requests), path, Headers(headers), others)
+    reply = posted(app, checked(requests), path, _checked_headers(headers), others)
     return [entry.response for entry in entries_of(reply)]
 
 
 def _inherited(headers: HeaderFields) -> Headers:
     """The headers. Raises `ValueError` for one that members do not inherit."""
-    fields = Headers(headers)
+    fields = _checked_headers(headers)
     for name, value in fields:
         asks_for_format = name.lower() == "accept" and names_batch_format(value)
         if asks_for_format or not is_inherited(f"HTTP_{name.upper().replace('-', '_')}"):
@@ -208,6 +209,12 @@ def _ignored(names: Iterable[str], is_normalized: bool, options: Options) -> fro
     if options.get("timing") or options.get("console"):
         ignored.add("server-timing")
     return frozenset(ignored)
+
+
+def _checked_headers(headers: HeaderFields) -> Headers:
+    if isinstance(headers, str):
+        raise TypeError(f"headers: {headers!r} is neither a mapping nor a sequence of pairs")
+    return Headers(headers)
 
 
 def _check_factory(make_app: object) -> None:

@@ -111,13 +111,20 @@ class Comparison(NamedTuple):
                 one = one.decode(charset).encode(charset)
         if one == b"null" and not other:  # a batch writes null for both
             return
-        one, other = self.normalize(one), self.normalize(other)
+        one, other = self._normalized(one), self._normalized(other)
         if one == other:
             return
         try:
             yield from _excerpts("character", one.decode(), other.decode())
         except UnicodeDecodeError:
             yield from _excerpts("byte", one, other)
+
+    def _normalized(self, body: bytes) -> bytes:
+        """`body` as it is compared. Raises `TypeError` if `normalize` gives no bytes."""
+        normalized = self.normalize(body)
+        if not isinstance(normalized, bytes):  # a function without `return` would hide all
+            raise TypeError(f"normalize: what it gave is {normalized!r}, not bytes")
+        return normalized
 
 
 def _section(title: str, lines: Iterable[str]) -> str:

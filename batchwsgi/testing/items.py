@@ -36,7 +36,7 @@ _REFERENCE = re.compile(r"\{\$(\$*)responses\.")
 
 def checked(requests: Iterable[Item]) -> list[Item]:
     """The items. Raises `TypeError` or `ValueError` for what is no list of items."""
-    if isinstance(requests, str | bytes | Mapping):
+    if isinstance(requests, str | bytes | Mapping) or not isinstance(requests, Iterable):
         raise TypeError(f"requests: {requests!r} is not a sequence of items")
     items = [*requests]
     for index, item in enumerate(items):

@@ -20,6 +20,10 @@ from batchwsgi.testing.items import JSON, coding_of
 _values = json.JSONDecoder(parse_int=str, parse_float=str)  # integers of any length
 _space = re.compile(r"[ \t\r\n]*")
 
+_NDJSON = "application/x-ndjson"
+_STREAMED = f"The reply is streamed, because of Accept: {_NDJSON}. Leave that header out."
+_NO_ENDPOINT = "Is the application inside BatchMiddleware, and is that the path of the endpoint?"
+
 
 class Entry(NamedTuple):
     """One entry of a batch's reply."""
@@ -32,14 +36,15 @@ class Entry(NamedTuple):
 
 def entries_of(reply: Response) -> list[Entry]:
     """The entries of a batch's reply. Raises `AssertionError` if it has none."""
-    content_type = reply.headers.get("Content-Type", "")
-    if reply.status != 200 or parse_options_header(content_type)[0] != JSON:
-        raise AssertionError(_refusal(reply))
+    content_type = parse_options_header(reply.headers.get("Content-Type"))[0]
+    if reply.status != 200 or content_type != JSON:
+        raise AssertionError(_STREAMED if content_type == _NDJSON else _refusal(reply))
     try:
         document = _members(reply.body.decode())
         return [_entry(_members(text)) for text in _parts(document["responses"])]
     except (ValueError, LookupError, TypeError) as error:
-        raise AssertionError(f"The reply is not that of a batch: {error!r}") from None
+        told = f"The reply is not that of a batch: {error!r}\n{_NO_ENDPOINT}"
+        raise AssertionError(told) from None
 
 
 def _refusal(reply: Response) -> str:
@@ -53,7 +58,7 @@ def _refusal(reply: Response) -> str:
         if "more" in document:
             lines.append(f"  … and {document['more']} more faults")
     except (ValueError, LookupError, TypeError):
-        return f"{said}: {cut(reply.body.decode(errors='replace'))}"
+        return f"{said}: {cut(reply.body.decode(errors='replace'))}\n{_NO_ENDPOINT}"
     return "\n".join(lines)
 
 

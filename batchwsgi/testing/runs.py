@@ -113,7 +113,13 @@ def posted(
     others: Mapping[str, object],
 ) -> Response:
     """The reply to a batch of `items`, posted to `path`; `others` are in its document too."""
-    requests = [sendable(index, item) for index, item in enumerate(items)]
+    requests = []
+    for index, item in enumerate(items):
+        requests.append(sendable(index, item))
+        try:
+            json.dumps(requests[-1])
+        except TypeError as error:
+            raise TypeError(f"requests[{index}]: {error}") from None
     document = json.dumps({"requests": requests, **others}).encode()
     headers = fields.copy()
     cookie = "; ".join(headers.getlist("Cookie"))

@@ -1186,6 +1186,27 @@ def test_threads_that_share_what_they_must_not():
     )
 
 
+def test_notices_of_neighbours_in_threads():
+    """An application that keeps them (Trac) shows one once: with threads, to several."""
+
+    class Notices:
+        def __init__(self):
+            self.notice = b"saved"
+            self.both = threading.Barrier(2)
+
+        def __call__(self, environ, start_response):
+            notice = self.notice
+            if MARK in environ:
+                self.both.wait(20)
+            self.notice = b"none"
+            start_response("200 OK", [PLAIN])
+            return [notice]
+
+    message = failure(Notices, [{"uri": "/a"}, {"uri": "/b"}], threads=2)
+    assert "    alone:        'none'\n    in the batch: 'saved'" in message
+    assert "may not see what else it changes" in message
+
+
 def test_cookies_of_neighbours_in_threads():
     """With threads, this is so on purpose, and the failure says it."""
     items = [setting("a=1; Path=/"), {"uri": "/"}]
@@ -1194,8 +1215,9 @@ def test_cookies_of_neighbours_in_threads():
     assert "requests[1]: GET /\n  header" not in message
     assert "    alone:        'a=1'\n    in the batch: 'none'" in message
     assert message.endswith(
-        "\n\nWith threads, a request does not see the cookies that safe requests beside it set; "
-        "one that depends on them (depends-on) does."
+        "\n\nWith threads, safe requests beside each other run at the same time: one does not see "
+        "the cookies that another sets, and may not see what else it changes. One that depends on "
+        "it (depends-on) does."
     )
     items[1]["depends-on"] = [0]
     assert_parity(CookieApp, items, threads=2)

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from werkzeug.datastructures import Headers
 from werkzeug.test import EnvironBuilder
 
-from batchwsgi.model import SAFE_METHODS, Request, Response
+from batchwsgi.model import Request, Response
 from batchwsgi.testing.calls import called, place_of
 from batchwsgi.testing.cookies import Cookies, cookie_of
 from batchwsgi.testing.items import HAS_BODY, JSON, Item, request_of, sendable
@@ -42,14 +42,6 @@ class Alone(NamedTuple):
     exchanges: list[Exchange]
     cookies: dict[str, int]
     """The cookies that were set, as they are compared, and by which request."""
-
-    @property
-    def sets_cookies_safely(self) -> bool:
-        """Whether the reply to a safe method sets a cookie."""
-        return any(
-            exchange.request.method in SAFE_METHODS and exchange.response.names.sets_cookies
-            for exchange in self.exchanges
-        )
 
 
 class InBatch(NamedTuple):

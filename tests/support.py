@@ -126,6 +126,7 @@ def batch(app: App, *items: Any, headers: Mapping[str, str] | None = None, **mor
 def echo(request: Environ, start_response: Any) -> list[bytes]:
     """An application that answers with what it was sent, as JSON."""
     seen = {key: value for key, value in request.items() if isinstance(value, str)}
-    seen["body"] = request["wsgi.input"].read(int(request.get("CONTENT_LENGTH") or 0)).decode()
+    body = request["wsgi.input"].read(int(request.get("CONTENT_LENGTH") or 0))
+    seen["body"] = body.decode(errors="backslashreplace")
     start_response("200 OK", [("Content-Type", "application/json")])
     return [json.dumps(seen).encode()]

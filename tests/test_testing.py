@@ -797,11 +797,17 @@ def test_the_response_is_started_once(kind):
     """The validator does not look at that; a server answers 500, alone and in a batch."""
 
     def app(environ, start_response):
-        for _ in range({"never": 0, "twice": 2}[kind]):
+        once = environ["PATH_INFO"] == "/once"
+        for _ in range(1 if once else {"never": 0, "twice": 2}[kind]):
             start_response("200 OK", [PLAIN])
         return []
 
-    assert_parity(fresh(app), [{"uri": "/"}])
+    assert_parity(fresh(app), [{"uri": "/"}, {"uri": "/once"}])
+    told = {"never": "no response was started", "twice": "AssertionError: start_response was call"}
+    message = failure(fresh(app), [{"uri": "/"}])
+    assert message.startswith(
+        "The application failed for each request, alone too. The first time: " + told[kind]
+    )
 
 
 def test_an_assertion_of_the_application_is_no_breach():

@@ -120,9 +120,10 @@ def assert_parity(
     the status is compared. Not compared is what no member has: headers of a connection (RFC 9110
     §7.6.1), and those for a proxy (`X-Accel-*`).
 
-    Raises `AssertionError` also where the batch is refused. Raises `TypeError` or `ValueError` for
-    arguments that cannot be right: a `make_app` that is an application itself, references to
-    earlier replies, which mean nothing alone, and `headers` that members do not inherit.
+    Raises `AssertionError` also where the batch is refused, and where the application fails for
+    each request, so that nothing was compared. Raises `TypeError` or `ValueError` for arguments
+    that cannot be right: a `make_app` that is an application itself, references to earlier replies,
+    which mean nothing alone, and `headers` that members do not inherit.
     """
     __tracebackhide__ = True  # pytest then shows the line that called this, and the message
     items = checked(requests)
@@ -157,6 +158,8 @@ def assert_parity(
         }
         told = [hint for hint, applies in hints.items() if applies]
         raise AssertionError("\n\n".join([report, *told]))
+    if failure := comparison.failure(alone):
+        raise AssertionError(failure)
 
 
 def post_batch(

@@ -60,6 +60,13 @@ class Comparison(NamedTuple):
             return ""
         return "\n\n".join([f"Parity fails for {' and '.join(subjects)}:", *told])
 
+    def failure(self, alone: Alone) -> str:
+        """Why nothing was compared: no request was answered. Empty if one was."""
+        if not all(exchange.raised for exchange in alone.exchanges):
+            return ""
+        error = self.alone.errors.get(alone.exchanges[0].place, "no response was started")
+        return f"The application failed for each request, alone too. The first time: {error}"
+
     def _differences(self, item: Item, exchange: Exchange, entry: Entry) -> Iterator[str]:
         """What differs between the reply to a request alone, and its entry."""
         alone, batched, place = exchange.response, entry.response, exchange.place

@@ -186,7 +186,7 @@ def outer_request(environ: WSGIEnvironment) -> OuterRequest:
         https="https" in (environ.get("wsgi.url_scheme"), scheme),
         accept=environ.get("HTTP_ACCEPT", ""),
         cookie=environ.get("HTTP_COOKIE", ""),
-        client=str(environ.get("REMOTE_ADDR", "-")),
+        client=str(environ.get("REMOTE_ADDR") or "-"),  # empty where the server listens on a path
         authenticated=bool(environ.get("AUTH_TYPE") or environ.get("REMOTE_USER")),
     )
 

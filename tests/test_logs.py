@@ -37,6 +37,15 @@ def test_access_log(caplog):
     assert {record.name for record in caplog.records} == {"batchwsgi.access"}
 
 
+def test_access_log_without_an_address(caplog):
+    """A server that listens on a Unix socket has none: gunicorn says "", others nothing."""
+    caplog.set_level(logging.INFO, "batchwsgi.access")
+    batch(BatchMiddleware(sized), {"uri": "/1"}, REMOTE_ADDR="")
+    (record,) = caplog.records
+    assert record.getMessage().startswith('- "GET /1" 200 1 ')
+    assert vars(record)["client"] == "-"
+
+
 def test_access_log_tells_what_the_application_gave(caplog):
     caplog.set_level(logging.INFO, "batchwsgi.access")
     document = {"on-fail": "stop", "requests": [{"uri": "/999"}, {"uri": "/1"}]}

@@ -197,9 +197,11 @@ def _template(environ: WSGIEnvironment, environ_keys: Iterable[str]) -> WSGIEnvi
     for key, value in environ.items():
         if key in _INHERITED_AS_IS:
             template[key] = value
+        elif value is None:  # some servers have that for what they do not know
+            continue
         elif key in _INHERITED or (key.startswith(("HTTP_", "SSL_")) and is_inherited(key)):
-            if value is not None:  # werkzeug's server puts an int in REMOTE_PORT
-                template[key] = value if isinstance(value, str) else str(value)
+            # werkzeug's server puts an int in REMOTE_PORT
+            template[key] = value if isinstance(value, str) else str(value)
     for key in environ_keys:
         if key in environ:
             template[key] = environ[key]

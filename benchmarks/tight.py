@@ -18,6 +18,7 @@ from urllib.parse import unquote
 
 from batchwsgi import Limits, Request
 from batchwsgi.dialects import embedding
+from batchwsgi.dialects.media import media_type
 from batchwsgi.dialects.strict_json import loads
 
 _PLAIN_TARGET = re.compile(
@@ -30,7 +31,10 @@ _METHODS = {name: name.upper() for name in "get head options post put patch dele
 _INHERITED = frozenset(
     "SCRIPT_NAME SERVER_NAME SERVER_PORT SERVER_PROTOCOL SERVER_SOFTWARE REMOTE_ADDR".split()
 )
-_HIDDEN = frozenset("connection keep-alive te trailer transfer-encoding upgrade set-cookie".split())
+_HIDDEN = frozenset(
+    "connection keep-alive te trailer transfer-encoding upgrade set-cookie "
+    "x-accel-redirect x-sendfile".split()
+)
 
 
 class Tight:
@@ -57,6 +61,7 @@ class Tight:
             if key in _INHERITED or key.startswith(("HTTP_", "wsgi."))
         }
         template["wsgi.input_terminated"] = True
+        raw_targets = [key for key in ("RAW_URI", "REQUEST_URI") if key in environ]
         context = copy_context()
         left = limits.max_reply_size
         entries = []
@@ -67,6 +72,8 @@ class Tight:
             child["REQUEST_METHOD"] = method
             child["PATH_INFO"] = unquote(path, "latin-1") if "%" in path else path
             child["QUERY_STRING"] = query
+            for key in raw_targets:
+                child[key] = uri
             child["wsgi.input"] = BytesIO()
             child["batchwsgi.request"] = Request(method, uri)
             if method in ("POST", "PUT", "PATCH"):
@@ -128,10 +135,15 @@ class Tight:
             )
         values = "".join([value for _, value in headers])
         assert self.shapes[names] and values.isascii() and values.isprintable()
-        for name, value in headers:
+        content_type = ""
+        for field in headers:
+            assert type(field) is tuple and type(field[0]) is str
+            name, value = field
             if name == "Content-Length" and value != str(len(body)):
                 body = body[: int(value)]
-        assert embedding._is_json(body)
+            elif name == "Content-Type":
+                content_type = value
+        assert media_type(content_type).is_json and embedding._is_json(body)
         lines = ",".join([f'"{name}":{embedding.json_string(value)}' for name, value in headers])
         return (
             (

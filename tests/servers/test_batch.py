@@ -241,6 +241,20 @@ def test_a_chunked_batch(server: Server) -> None:
         assert calls == 0
 
 
+def test_a_batch_that_arrives_in_pieces(server: Server) -> None:
+    body = json.dumps({"requests": [{"uri": "/text"}] * 20}).encode()
+    body += b" " * 200_000  # more than one read of a socket gives
+    with client.Connection(server) as connection:
+        connection.send(client.head(server, *client.framed(body)), body[:300])
+        assert connection.first(timeout=0.05) == b""
+        connection.send(body[300:150_000])
+        assert connection.first(timeout=0.05) == b""
+        connection.send(body[150_000:])
+        reply = connection.reply()
+    assert reply is not None
+    assert [entry["status_code"] for entry in reply.entries] == ["200"] * 20
+
+
 def test_two_batches_on_one_connection(server: Server) -> None:
     with client.Connection(server) as connection:
         for number in (1, 2) if server.kind.keeps_alive else (1,):

@@ -117,12 +117,11 @@ class BatchMiddleware:
         self._rules = Rules(
             path, limits, member_headers, encoded_slashes, can_roll_back=transaction is not None
         )
-        self._timing = timing or console
         self._dialects = checked_dialects(dialects)
         self._discovery = Discovery(self._dialects, self._rules, console)
         self._pages = self._made_pages(console) if client or console else None
         self._environ_keys = checked_environ_keys(environ_keys)
-        self._transaction = transaction
+        self._transaction, self._timing = transaction, timing or console
         self._pool = Pool(threads) if threads else None
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

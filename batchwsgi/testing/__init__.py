@@ -29,7 +29,7 @@ from batchwsgi.testing.calls import Notes, watched
 from batchwsgi.testing.comparison import Comparison
 from batchwsgi.testing.items import Item, checked, refuse_references
 from batchwsgi.testing.replies import entries_of
-from batchwsgi.testing.runs import posted, sent_alone, sent_in_batch
+from batchwsgi.testing.runs import Alone, InBatch, posted, sent_alone, sent_in_batch
 from batchwsgi.wsgi import is_inherited
 
 if TYPE_CHECKING:
@@ -135,30 +135,23 @@ def assert_parity(
     if isinstance(limits, Limits):  # if not, `BatchMiddleware` says so
         options["limits"] = replace(limits, max_requests=max(limits.max_requests, len(items)))
     _check_factory(make_app)
-    with warnings.catch_warnings():  # it warns of the methods of WebDAV
-        warnings.filterwarnings("ignore", "Unknown REQUEST_METHOD", WSGIWarning)
-        app = _made(make_app)
-        first = _reference_to(app)
-        app = BatchMiddleware(
-            watched(app, comparison.in_batch, validate), threads=threads, **options
-        )
+
+    def in_batch(app: WSGIApplication) -> InBatch:
+        app = watched(app, comparison.in_batch, validate)
+        app = BatchMiddleware(app, threads=threads, **options)
         path = options.get("path", "/batch")
-        in_batch = sent_in_batch(validator(app) if validate else app, items, path, fields)
-        del app
-        app = _made(make_app)
-        is_same = first() is app
+        return sent_in_batch(validator(app) if validate else app, items, path, fields)
+
+    def alone(app: WSGIApplication) -> Alone:
         app = watched(app, comparison.alone, validate)
-        alone = sent_alone(app, items, fields, multithread=threads > 0)
-    report = comparison.report(items, alone, in_batch)
-    if report:
-        hints = {
-            _SAME: is_same,
-            _THREADS: threads > 0,
-            _BREACHES: bool(comparison.breaches),
-        }
+        return sent_alone(app, items, fields, multithread=threads > 0)
+
+    batched, single, is_same = _both(make_app, in_batch, alone)
+    if report := comparison.report(items, single, batched):
+        hints = {_SAME: is_same, _THREADS: threads > 0, _BREACHES: bool(comparison.breaches)}
         told = [hint for hint, applies in hints.items() if applies]
         raise AssertionError("\n\n".join([report, *told]))
-    if failure := comparison.failure(alone):
+    if failure := comparison.failure(single):
         raise AssertionError(failure)
 
 
@@ -191,6 +184,25 @@ def post_batch(
     others = {name.replace("_", "-"): value for name, value in document_members.items()}
     reply = posted(app, checked(requests), path, _checked_headers(headers), others)
     return [entry.response for entry in entries_of(reply)]
+
+
+def _both(
+    make_app: Callable[[], WSGIApplication],
+    in_batch: Callable[[WSGIApplication], InBatch],
+    alone: Callable[[WSGIApplication], Alone],
+) -> tuple[InBatch, Alone, bool]:
+    """Both runs, each with an application of its own, and whether that was the same one.
+
+    Nothing here keeps the first application when the second is made.
+    """
+    with warnings.catch_warnings():  # it warns of the methods of WebDAV
+        warnings.filterwarnings("ignore", "Unknown REQUEST_METHOD", WSGIWarning)
+        app = _made(make_app)
+        first = _reference_to(app)
+        batched = in_batch(app)
+        del app
+        app = _made(make_app)
+        return batched, alone(app), first() is app
 
 
 def _inherited(headers: HeaderFields) -> Headers:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
-from batchwsgi.dialects import Dialect, Native
+from batchwsgi.dialects import Dialect, speaks_native
 from batchwsgi.model import OnFail
 from batchwsgi.rules import Rules
 
@@ -23,10 +23,9 @@ class Discovery:
 
     def __init__(self, dialects: Sequence[Dialect], rules: Rules, has_console: bool) -> None:
         media_types = [dialect.media_type for dialect in dialects]
-        is_native = any(isinstance(dialect, Native) for dialect in dialects)
         document = {
             "dialects": media_types,
-            **(_native(rules) if is_native else {}),
+            **(_native(rules) if speaks_native(dialects) else {}),
             "limits": asdict(rules.limits),
             "member_headers": rules.member_headers,
         }

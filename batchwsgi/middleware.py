@@ -22,6 +22,7 @@ from batchwsgi.dialects import (
     checked_dialects,
     choose,
     names_batch_format,
+    speaks_native,
 )
 from batchwsgi.discovery import Discovery
 from batchwsgi.errors import BatchError, LengthRequired, MethodNotAllowed, TooLarge
@@ -153,7 +154,7 @@ class BatchMiddleware:
         return [] if environ["REQUEST_METHOD"] == "HEAD" else body
 
     def _made_pages(self, console: bool) -> Pages:
-        if not any(isinstance(dialect, Native) for dialect in self._dialects):
+        if not speaks_native(self._dialects):
             raise ValueError("client, console: they speak the native dialect, which is not there")
         return Pages(self.path, console, self.example)
 

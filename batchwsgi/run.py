@@ -134,8 +134,7 @@ class Run:
 
     def _finish_group(self, members: list[Member]) -> None:
         """Finish all of a group, or have what it did undone; every entry then tells the truth."""
-        if monotonic() >= self._deadline:
-            self._schedule.end(Problem.DEADLINE, _TIME_IS_OVER)
+        self._end_where_time_is_over()
         hindered = self._schedule.hindered(members)
         if hindered is not None:  # it does not begin: this one says why
             self._finish_all([hindered, *(member for member in members if member is not hindered)])
@@ -179,8 +178,7 @@ class Run:
 
     def _answer(self, member: Member) -> int:
         """Give `member` its response: send it, if it is to be sent. Returns the response's size."""
-        if monotonic() >= self._deadline:
-            self._schedule.end(Problem.DEADLINE, _TIME_IS_OVER)
+        self._end_where_time_is_over()
         reason = self._schedule.reason_against(member)
         if reason is None:
             response = self._bound_and_sent(member)
@@ -189,6 +187,10 @@ class Run:
             response = problem.response(detail)
         member.response = response
         return response.header_size + len(response.body)
+
+    def _end_where_time_is_over(self) -> None:
+        if monotonic() >= self._deadline:
+            self._schedule.end(Problem.DEADLINE, _TIME_IS_OVER)
 
     def _bound_and_sent(self, member: Member) -> Response:
         """The response to `member`, its references filled in."""

@@ -69,6 +69,11 @@ def choose(dialects: Iterable[Dialect], content_type: str, content_encoding: str
     )
 
 
+def speaks_native(dialects: Iterable[Dialect]) -> bool:
+    """Whether the native one is among them: `on-fail`, streams and the pages belong to it."""
+    return any(isinstance(dialect, Native) for dialect in dialects)
+
+
 def names_batch_format(accept: str) -> bool:
     """Whether `Accept` names a batch format; then members do not inherit it."""
     accept = accept.lower()
